@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python 3.11 or newer, make and git; they set up everything else in .venv/.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## install everything into .venv/
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is older than 3.11: run 'make PYTHON=/path/to/python3.11 …'" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh .ci/install-venv-module $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv/ (once; a minute or so)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup  ## play hundreds of real sessions through the pipeline, report, and leave the pages open
+	@$(BIN)/telemetry demo
+
+test: setup  ## run every test
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+check: setup  ## format, lint, types and tests: what must pass before a commit
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+format: setup  ## let ruff rewrite what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup  ## measure; results go to tests/bench/results/
+	@$(BIN)/python -m tests.bench
+
+lock:  ## resolve the dependencies anew
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \
+	  --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
+
+clean:  ## remove what setup, tests and tools made
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist .coverage

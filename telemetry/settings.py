@@ -1,0 +1,47 @@
+"""Where things are by default, and the environment variables that move them.
+
+Flags win over environment variables, environment variables over the defaults here. There is no configuration file.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from telemetry.errors import UsageError
+
+LOOPBACK: Final = "127.0.0.1"
+OTLP_GRPC_PORT: Final = 4317
+"""The standard port of OTLP/gRPC (IANA)."""
+OTLP_HTTP_PORT: Final = 4318
+"""The standard port of OTLP/HTTP (IANA)."""
+PAGES_PORT: Final = 4380
+SIMULATOR_PORT: Final = 4390
+
+STORE_VARIABLE: Final = "TELEMETRY_STORE"
+SERVER_VARIABLE: Final = "TELEMETRY_SERVER"
+TOKEN_VARIABLE: Final = "TELEMETRY_TOKEN"
+"""The bearer token for a server that asks for one; never a flag, so that no process list shows it."""
+SESSION_TOKEN_VARIABLE: Final = "TELEMETRY_SESSION_TOKEN"
+"""The bearer token for the digital-person server that `connect` and `probe` talk to."""
+
+
+def store_path(given: str | os.PathLike[str] | None = None) -> Path:
+    """The store's file: what was given, else `TELEMETRY_STORE`, else a place in the user's data folder."""
+    chosen = given or os.environ.get(STORE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    data_home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data_home).expanduser() / "dp-telemetry" / "telemetry.duckdb"
+
+
+def data_folder(name: str) -> Path:
+    """The folder `queries` or `dashboards`: inside an installed wheel, or at the top of a checkout.
+
+    Raises:
+        UsageError: neither place has it, so the installation is incomplete.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "_data" / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise UsageError(f"the installation lacks its {name}/ folder; install the package again")
