@@ -39,6 +39,13 @@ create table spans (
   transition_to varchar,              -- dp.transition.to
   queue_position_first bigint,        -- dp.queue.position.first
   queue_position_last bigint,         -- dp.queue.position.last
+  ice_gathered_host bigint,           -- dp.ice.gathered.host
+  ice_gathered_srflx bigint,          -- dp.ice.gathered.srflx
+  ice_gathered_relay bigint,          -- dp.ice.gathered.relay
+  ice_remote_host bigint,             -- dp.ice.remote.host
+  ice_remote_srflx bigint,            -- dp.ice.remote.srflx
+  ice_remote_relay bigint,            -- dp.ice.remote.relay
+  ice_servers bigint,                 -- dp.ice.servers
   relay boolean,                      -- dp.ice.relay
   local_candidate_type varchar,       -- webrtc.local.candidateType
   remote_candidate_type varchar,      -- webrtc.remote.candidateType
