@@ -41,15 +41,7 @@ _ASSETS_ATTRIBUTES: Final = tuple(
     json.dumps({semconv.ASSETS_BYTES_LOADED: size, semconv.ASSETS_BYTES_TOTAL: size}, separators=(",", ":"))
     for size in (3_800_000, 5_200_000, 9_400_000, 14_000_000)
 )
-_ICE_ATTRIBUTES: Final = tuple(
-    json.dumps(
-        {semconv.ICE_GATHERED_HOST: host, semconv.ICE_GATHERED_SRFLX: 1, semconv.ICE_GATHERED_RELAY: relay},
-        separators=(",", ":"),
-    )
-    for host in (1, 2)
-    for relay in (0, 1)
-)
-_ATTRIBUTES: Final = (*_STEP_ATTRIBUTES, *_ASSETS_ATTRIBUTES, *_ICE_ATTRIBUTES)
+_ATTRIBUTES: Final = (*_STEP_ATTRIBUTES, *_ASSETS_ATTRIBUTES)
 _RESOURCE: Final = json.dumps(
     {"telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry", "telemetry.sdk.version": "1.45.2"},
     separators=(",", ":"),
@@ -251,10 +243,15 @@ def _add_parts(rows: _Rows, facts: Facts, stop_row: NDArray[Any], chance: np.ran
         elif part is Part.ASSETS:
             extra = {"attributes": len(_STEP_ATTRIBUTES) + facts["client"][of] % len(_ASSETS_ATTRIBUTES)}
         elif part is Part.ICE:
-            gathered = facts["client"][of] % 2 * 2 + facts["relay"][of]
             paired = ends[of] <= facts["stop_ns"][of]
             extra = {
-                "attributes": len(_STEP_ATTRIBUTES) + len(_ASSETS_ATTRIBUTES) + gathered,
+                "ice_gathered_host": 1 + facts["client"][of] % 2,
+                "ice_gathered_srflx": 1,
+                "ice_gathered_relay": facts["relay"][of].astype(np.int64),
+                "ice_remote_host": 1,
+                "ice_remote_srflx": 0,
+                "ice_remote_relay": 0,
+                "ice_servers": 2,
                 "relay": np.where(paired, facts["relay"][of], -1),
                 "local_candidate_type": np.where(paired, facts["relay"][of], -1),
                 "remote_candidate_type": np.where(paired, 0, -1),
