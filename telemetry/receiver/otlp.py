@@ -401,6 +401,11 @@ def _example(span: bytes | Mapping[str, Any]) -> str:
     return f"name={read.name[:60]!r}, trace_id={read.trace_id[:20].hex()!r}, span_id={read.span_id[:20].hex()!r}"
 
 
+def _present(**fields: Any) -> Row:
+    """The fields that say something: as in proto3, zero and empty say nothing."""
+    return {name: value for name, value in fields.items() if value}
+
+
 # Protobuf.
 
 
