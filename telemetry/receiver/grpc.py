@@ -1,0 +1,121 @@
+"""OTLP/gRPC: the Export methods of the trace, logs and metrics services, on bytes.
+
+Messages are handed over undecoded, because `otlp.py` decodes them faster than the generated classes.
+UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. RetryInfo travels twice: inside
+`grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import Message
+
+from telemetry.errors import ServerError, TelemetryError
+from telemetry.receiver.answers import Refusal, answer_to
+from telemetry.receiver.intake import Intake, Limits, Writer
+
+_log = logging.getLogger(__name__)
+_SERVICE: Final = "opentelemetry.proto.collector.{0}.v1.{1}Service"
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_STREAMS: Final = 32
+"""Requests at once on one connection: SDKs send one, Collectors ten by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running server."""
+
+    port: int
+    _server: Any
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Refuse new requests, wait at most so long for those under way, and end."""
+        await self._server.stop(grace_s)
+
+
+async def serve(
+    writer: Writer,
+    host: str,
+    port: int,
+    *,
+    tokens: Sequence[str] = (),
+    limits: Limits | None = None,
+    credentials: grpc.ServerCredentials | None = None,
+) -> Served:
+    """Start to serve OTLP/gRPC.
+
+    Args:
+        port: 0 means any free port.
+        tokens: any one of them opens the door; none means that everyone who reaches it may send.
+        credentials: `tls_credentials(...)`; None means plain text.
+
+    Raises:
+        ServerError: the address cannot be bound.
+    """
+    intake = Intake(writer, tokens=tokens, limits=limits)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", intake.limits.max_body_bytes),
+            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
+            ("grpc.http2.max_ping_strikes", 5),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_time_ms", 60_000),  # finds senders that vanished
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ]
+    )
+
+    async def traces(body: bytes) -> Message:
+        return await intake.traces(body, "protobuf", "grpc")
+
+    async def logs(body: bytes) -> Message:
+        return await intake.not_kept("logs", body, "protobuf")
+
+    async def metrics(body: bytes) -> Message:
+        return await intake.not_kept("metrics", body, "protobuf")
+
+    for signal, name, take in (("trace", "Trace", traces), ("logs", "Logs", logs), ("metrics", "Metrics", metrics)):
+        method = grpc.unary_unary_rpc_method_handler(_export(intake, take))  # no (de)serializers: bytes in, bytes out
+        service = _SERVICE.format(signal, name)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ServerError(f"cannot listen on {address} for OTLP/gRPC; is the port in use?") from error
+    await server.start()
+    return Served(bound, server)
+
+
+def tls_credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
+    """Credentials from PEM files: the certificate chain and its private key."""
+    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+
+
+def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    """The handler of one Export method: errors are mapped outward here."""
+
+    async def export(body: bytes, context: Any) -> bytes:
+        try:
+            intake.admit(dict(context.invocation_metadata()).get("authorization"))
+            with intake.room() as hold:
+                hold(len(body))
+                return (await take(body)).SerializeToString()
+        except (Refusal, TelemetryError) as error:
+            answer = answer_to(error)
+        except Exception as error:
+            _log.exception("a request failed")
+            answer = answer_to(error)
+        trailer = [("grpc-status-details-bin", answer.status.SerializeToString())]
+        if answer.retry:
+            trailer.append(("google.rpc.retryinfo-bin", answer.retry.SerializeToString()))
+        context.set_trailing_metadata(tuple(trailer))
+        await context.abort(_CODES[answer.status.code], answer.status.message)
+        raise AssertionError("abort() raises")
+
+    return export

@@ -1,0 +1,320 @@
+"""OTLP/HTTP: protobuf and JSON on one port by content type, as the OTLP specification 1.x says.
+
+`otlp_app` is the application, `server_config` the uvicorn settings under which its limits on slow senders hold.
+A success is 200 and follows the commit. Every 4xx and 5xx has a google.rpc.Status body in the request's encoding, or in
+JSON where the request has none of ours; 503 (with Retry-After) is the only one that asks a sender to try again.
+Browsers may send only from the origins that were configured: any other request with an Origin is refused, which also
+keeps out pages that rebind their host name to this address.
+"""
+
+import asyncio
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import h11
+import uvicorn
+from google.rpc import code_pb2
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from telemetry.errors import DecodeError, PayloadTooLarge, TelemetryError
+from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
+from telemetry.receiver.intake import Intake, Limits, Transport, Writer
+
+CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
+CONTENT_TYPE_OF: Final = {encoding: name for name, encoding in CONTENT_TYPES.items()}
+
+_INFLATE_STEP: Final = 1024 * 1024
+"""Bytes that are decompressed before others get their turn: about 3 ms."""
+_MAX_GZIP_MEMBERS: Final = 100
+"""gzip allows concatenation; each member costs a decompressor, and twenty bytes make one."""
+
+
+def otlp_app(
+    writer: Writer, *, tokens: Sequence[str] = (), origins: Sequence[str] = (), limits: Limits | None = None
+) -> ASGIApp:
+    """Make the ASGI application of OTLP/HTTP.
+
+    Args:
+        tokens: any one of them opens the door; none means that everyone who reaches it may send.
+        origins: pages that may send from a browser, such as `https://kiosk.example`; `*` means all.
+    """
+    door = _Door(Intake(writer, tokens=tokens, limits=limits), frozenset(origins))
+    cors = Middleware(
+        CORSMiddleware,
+        # A star in the answer would not do for sendBeacon, which sends credentials: name the origin that asks.
+        allow_origin_regex=".*" if "*" in origins else None,
+        allow_origins=[origin for origin in origins if origin != "*"],
+        allow_methods=["POST"],
+        allow_headers=["*"],
+        allow_credentials=True,
+        allow_private_network=True,
+        expose_headers=["Retry-After"],
+        max_age=7200,
+    )
+    return Starlette(
+        routes=[
+            Route("/v1/traces", door.traces, methods=["POST"]),
+            Route("/v1/logs", door.logs, methods=["POST"]),
+            Route("/v1/metrics", door.metrics, methods=["POST"]),
+        ],
+        middleware=[*([cors] if origins else []), Middleware(GZipMiddleware, minimum_size=256, compresslevel=1)],
+        exception_handlers={
+            HTTPException: _http_error,
+            Refusal: _error,
+            TelemetryError: _error,
+            Exception: _error,
+        },
+    )
+
+
+def server_config(app: ASGIApp, limits: Limits | None = None, **settings: Any) -> uvicorn.Config:
+    """The uvicorn settings of OTLP/HTTP; `settings` are uvicorn's own, such as `ssl_certfile`."""
+    chosen = limits or Limits()
+    return uvicorn.Config(
+        app,
+        http=_timed(chosen),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=32 * 1024,
+        timeout_keep_alive=75,  # longer than the batch interval of any SDK, so that connections are used again
+        **settings,
+    )
+
+
+class _Door:
+    def __init__(self, intake: Intake, origins: frozenset[str]) -> None:
+        self._intake = intake
+        self._origins = origins
+
+    async def traces(self, request: Request) -> Response:
+        return await self._take(request, "traces")
+
+    async def logs(self, request: Request) -> Response:
+        return await self._take(request, "logs")
+
+    async def metrics(self, request: Request) -> Response:
+        return await self._take(request, "metrics")
+
+    async def _take(self, request: Request, signal: Signal) -> Response:
+        self._refuse_strange_pages(request.headers.get("origin"))
+        self._intake.admit(request.headers.get("authorization"))
+        encoding = request_encoding(request.headers.get("content-type"))
+        with self._intake.room() as take:
+            body = await _body(request, self._intake.limits, take)
+            if signal == "traces":
+                transport: Transport = "http/json" if encoding == "json" else "http/protobuf"
+                answer = await self._intake.traces(body, encoding, transport)
+            else:
+                answer = await self._intake.not_kept(signal, body, encoding)
+        return Response(encoded(answer, encoding), headers={"Content-Type": CONTENT_TYPE_OF[encoding]})
+
+    def _refuse_strange_pages(self, origin: str | None) -> None:
+        if origin is not None and origin not in self._origins and "*" not in self._origins:
+            raise Refusal(
+                403,
+                code_pb2.PERMISSION_DENIED,
+                f"pages of {origin[:200]} may not send here; start the receiver with this origin allowed",
+            )
+
+
+def request_encoding(content_type: str | None) -> Encoding:
+    """The encoding that a Content-Type names.
+
+    Raises:
+        Refusal: it is none of OTLP's.
+    """
+    name, _, parameters = (content_type or "").partition(";")
+    encoding = CONTENT_TYPES.get(name.strip().lower())
+    if encoding is None:
+        raise Refusal(
+            415,
+            code_pb2.INVALID_ARGUMENT,
+            f"content-type is {(content_type or 'missing')[:100]!r}; "
+            "send application/x-protobuf (binary) or application/json",
+        )
+    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
+    if encoding == "json" and charset.startswith("charset=") and charset not in ("charset=utf-8", "charset=utf8"):
+        raise Refusal(415, code_pb2.INVALID_ARGUMENT, f"OTLP's JSON is UTF-8, not {charset[:40]}")
+    return encoding
+
+
+async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
+    """Read and decompress a body as it arrives.
+
+    Raises:
+        Refusal: its Content-Encoding is unknown, or it arrives too slowly.
+        PayloadTooLarge: it is larger than the limit, as sent or decompressed.
+        Overloaded: there is no room for it now.
+        DecodeError: it is not the gzip that it says it is.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip", ""):
+        raise Refusal(
+            415, code_pb2.INVALID_ARGUMENT, f"content-encoding {coding[:40]!r} is not understood; send gzip or none"
+        )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.max_body_bytes:
+        raise _too_large(int(declared), limits, "")
+    inflate = _Inflate(limits) if coding.endswith("gzip") else None
+    pieces: list[bytes] = []
+    received = 0
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > limits.max_body_bytes:
+                    raise _too_large(received, limits, "")
+                for piece in inflate.feed(chunk) if inflate else (chunk,):
+                    take(len(piece))
+                    pieces.append(piece)
+                    if inflate:
+                        await asyncio.sleep(0)
+    except TimeoutError as error:
+        raise Refusal(
+            408,
+            code_pb2.DEADLINE_EXCEEDED,
+            f"the body did not arrive within {limits.body_s:g} s; send smaller batches",
+            {"Connection": "close"},
+        ) from error
+    if inflate and received:
+        inflate.finish()
+    return b"".join(pieces)
+
+
+class _Inflate:
+    """Decompresses gzip piece by piece, and stops at the limit: a bomb never unfolds."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._size = 0
+        self._members = 1
+        self._member = zlib.decompressobj(wbits=31)
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The pieces that a chunk unfolds into, each at most `_INFLATE_STEP` long."""
+        while chunk:
+            if self._member.eof:
+                self._members += 1
+                if self._members > _MAX_GZIP_MEMBERS:
+                    raise DecodeError(f"the body has more than {_MAX_GZIP_MEMBERS} gzip members")
+                self._member = zlib.decompressobj(wbits=31)
+            try:
+                piece = self._member.decompress(chunk, _INFLATE_STEP)
+            except zlib.error as error:
+                raise DecodeError(f"the body says it is gzip, but cannot be decompressed: {error}") from error
+            chunk = self._member.unused_data or self._member.unconsumed_tail
+            self._size += len(piece)
+            if self._size > self._limits.max_body_bytes:
+                raise _too_large(self._size, self._limits, " when decompressed")
+            if piece:
+                yield piece
+
+    def finish(self) -> None:
+        if not self._member.eof:
+            raise DecodeError("the body says it is gzip, but ends in the middle")
+
+
+def _too_large(size_bytes: int, limits: Limits, when: str) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the body is larger than {limits.max_body_bytes} bytes{when}; send smaller batches",
+        size_bytes=size_bytes,
+        limit_bytes=limits.max_body_bytes,
+    )
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    answer = answer_to(error)
+    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding: Encoding = CONTENT_TYPES.get(name, "json")
+    headers = {**answer.headers, "Content-Type": CONTENT_TYPE_OF[encoding]}
+    return Response(encoded(answer.status, encoding), answer.http_status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Say it in OTLP's words where a request meets no route."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        message = f"{request.method} is not allowed here; OTLP/HTTP is POST"
+        return await _error(request, Refusal(405, code_pb2.UNIMPLEMENTED, message, headers))
+    message = f"there is nothing at {request.url.path[:200]!r}; OTLP/HTTP traces go to POST /v1/traces"
+    return await _error(request, Refusal(404, code_pb2.NOT_FOUND, message, headers))
+
+
+def _timed(limits: Limits) -> type[asyncio.Protocol]:
+    """An HTTP protocol that closes connections whose request does not arrive in time.
+
+    uvicorn limits only the time between requests: a sender that drips its headers, or the rest of a refused body,
+    would hold its connection for ever.
+    """
+
+    class Timed(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+        _phase: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > limits.max_connections:
+                transport.abort()
+                return
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._set(None, None)
+
+        def _watch(self) -> None:
+            """Time the headers and the body once each, from when they could begin."""
+            phase = self.conn.their_state
+            between_requests = phase is h11.IDLE and self.timeout_keep_alive_task is not None
+            if phase not in (h11.IDLE, h11.SEND_BODY) or between_requests:
+                self._set(None, None)
+            elif phase is not self._phase:
+                self._set(phase, limits.header_s if phase is h11.IDLE else limits.body_s + 1)
+
+        def _set(self, phase: Any, seconds: float | None) -> None:
+            if self._deadline:
+                self._deadline.cancel()
+            self._phase = phase
+            self._deadline = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+        def _too_slow(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
+
+        def send_400_response(self, msg: str) -> None:
+            body = json.dumps({"code": code_pb2.INVALID_ARGUMENT, "message": "this is not HTTP/1.1"}).encode()
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            headers.append((b"content-length", str(len(body)).encode()))
+            for event in (
+                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
+
+    return Timed

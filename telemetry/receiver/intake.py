@@ -1,0 +1,156 @@
+"""Take OTLP requests for both transports: who may send, how much at once, decoded, stored, and what was refused.
+
+Its methods run on the event loop.
+Large bodies are decoded on a thread, one at a time, so that the loop answers meanwhile.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+import pyarrow as pa
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+
+from telemetry.errors import Overloaded
+from telemetry.receiver.answers import (
+    UNAUTHENTICATED,
+    Encoding,
+    Refusal,
+    not_kept_response,
+    traces_response,
+)
+from telemetry.receiver.otlp import Decoded, decode_json, decode_protobuf
+
+Transport = Literal["grpc", "http/protobuf", "http/json"]
+
+DECODE_INLINE_BYTES: Final = 64 * 1024
+"""A larger body takes longer to decode (about 2 ms) than a thread takes to be asked (0.1 ms)."""
+
+
+class Writer(Protocol):
+    """What stores spans: `telemetry.store.writer.Writer`."""
+
+    async def submit(self, table: pa.Table) -> Any:
+        """Return when the spans are durable; raise Overloaded when they were not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one transport takes at most."""
+
+    max_body_bytes: int = 64 * 1024 * 1024
+    """Before and after decompression; the OTLP specification recommends 64 MiB."""
+    max_requests: int = 256
+    """At once. A request waits only for its commit, so this many are seconds of load, not of patience."""
+    max_bytes: int = 256 * 1024 * 1024
+    """Of bodies at once: four of the largest."""
+    header_s: float = 10.0
+    """For a request's headers to arrive."""
+    body_s: float = 30.0
+    """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
+    max_connections: int = 1000
+    """Of HTTP; an idle one costs some 30 KB."""
+
+
+class Intake:
+    """One transport's way in."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        tokens: Sequence[str] = (),
+        limits: Limits | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """
+        Args:
+            tokens: any one of them opens the door; none means that everyone who reaches it may send.
+            clock: nanoseconds UTC.
+        """
+        self.limits = limits or Limits()
+        self._writer = writer
+        self._tokens = tuple(_digest(token) for token in tokens)
+        self._clock = clock
+        self._requests = 0
+        self._bytes = 0
+        self._large = asyncio.Lock()
+
+    def admit(self, authorization: str | None) -> None:
+        """Check the `authorization` header of a request.
+
+        Raises:
+            Refusal: a token is asked for, and this is none of them.
+        """
+        if not self._tokens:
+            return
+        scheme, _, token = (authorization or "").partition(" ")
+        shown = _digest(token.strip())
+        matches = [hmac.compare_digest(shown, known) for known in self._tokens]  # all of them: time tells nothing
+        if scheme.lower() != "bearer" or not any(matches):
+            raise Refusal(401, code_pb2.UNAUTHENTICATED, UNAUTHENTICATED, {"WWW-Authenticate": "Bearer"})
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Room for one request; the function it gives takes room for so many more bytes of it.
+
+        Raises:
+            Overloaded: too many requests, or too many bytes, are under way.
+        """
+        if self._requests >= self.limits.max_requests:
+            raise Overloaded(f"{self._requests} requests are under way; send this one again later")
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self._bytes + count > self.limits.max_bytes:
+                raise Overloaded(f"{self._bytes} bytes of requests are under way; send this one again later")
+            self._bytes += count
+            taken += count
+
+        self._requests += 1
+        try:
+            yield take
+        finally:
+            self._requests -= 1
+            self._bytes -= taken
+
+    async def traces(self, body: bytes, encoding: Encoding, transport: Transport) -> Message:
+        """Store the spans of a request; return once they are durable.
+
+        Raises:
+            DecodeError: the body is unreadable.
+            PayloadTooLarge: it is too large when decoded.
+            Overloaded: it cannot be stored now.
+        """
+        decode = decode_json if encoding == "json" else decode_protobuf
+        received_ns = self._clock()
+        if len(body) <= DECODE_INLINE_BYTES:
+            decoded: Decoded = decode(body, received_ns)
+        else:
+            async with self._large:
+                decoded = await asyncio.to_thread(decode, body, received_ns)
+        if decoded.table.num_rows:
+            await self._writer.submit(decoded.table)
+        return traces_response(decoded.rejected)
+
+    async def not_kept(self, signal: Literal["logs", "metrics"], body: bytes, encoding: Encoding) -> Message:
+        """Answer a request for a signal that is not kept.
+
+        Raises:
+            DecodeError: the body is unreadable.
+        """
+        async with self._large:
+            response, _count = await asyncio.to_thread(not_kept_response, signal, body, encoding)
+        return response
+
+
+def _digest(token: str) -> bytes:
+    """Tokens are compared by digest: equal lengths, and none is kept as it is."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
