@@ -1,0 +1,153 @@
+"""What the command line writes: data to stdout, narration to stderr.
+
+Telemetry holds texts from strangers, so nothing reaches a terminal before `printable` has seen it.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from telemetry.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WIDE = 10_000
+"""Columns when stdout is no terminal: a line is never wrapped for a reader that is a program."""
+
+ABSENT = "–"
+
+
+def narrate(text: str) -> None:
+    """Say something to the person; never data."""
+    click.echo(text, err=True)
+
+
+def printable(text: str) -> str:
+    """Make control characters visible, so that a text from the network cannot command a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
+
+
+def write_table(table: "pa.Table", format: str, output: Path | None) -> None:
+    """Write a report's rows to stdout or to a file.
+
+    Raises:
+        UsageError: a binary format would go to a terminal.
+    """
+    if format == "table":
+        _write_text(_as_text(table, None if output is None else WIDE), output)
+        return
+    from telemetry import formats
+
+    body = formats.to_bytes(table, format)
+    if output is not None:
+        output.write_bytes(body)
+        narrate(f"{table.num_rows} rows written to {output}")
+    elif format == "parquet" and sys.stdout.isatty():
+        raise UsageError("parquet is not for a terminal; add --output FILE or redirect stdout")
+    else:
+        click.echo(body, nl=False)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+def _as_text(table: "pa.Table", width: int | None) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from telemetry import formats
+
+    to_terminal = width is None and sys.stdout.isatty()
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=to_terminal, width=_terminal_width() if to_terminal else WIDE)
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    rows = formats.to_rows(table)
+    for field in table.schema:
+        numeric = _is_number(field.type)
+        drawn.add_column(Text(field.name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell(name, value)) for name, value in row.items()))
+    if rows:
+        console.print(drawn)
+    else:
+        console.print(Text(f"no rows ({', '.join(table.column_names)})"))
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
+
+
+def _terminal_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
+def _is_number(type: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_integer(type) or types.is_floating(type) or types.is_decimal(type))
+
+
+def cell(name: str, value: object) -> str:
+    """A value as a person reads it; the column's name carries its unit."""
+    match value:
+        case None:
+            return ABSENT
+        case bool():
+            return "yes" if value else "no"
+        case float() if name.endswith("_ratio"):
+            return f"{value:.1%}"
+        case float() if name.endswith("_ms"):
+            return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
+        case float():
+            return f"{value:.4g}"
+        case str():
+            return printable(value)
+        case _:
+            return printable(str(value))
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
+    """Show a bar on stderr while something is done `total` times; call what is given after each, with a short text.
+
+    Without a terminal there is a line at every tenth of the way instead.
+    """
+    if not sys.stderr.isatty():
+        yield _tenths(total, what)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield lambda note: bar.update(task, advance=1, note=printable(note))
+
+
+def _tenths(total: int, what: str) -> Callable[[str], None]:
+    done = 0
+
+    def advance(note: str) -> None:
+        nonlocal done
+        done += 1
+        if done == total or done * 10 // total > (done - 1) * 10 // total:
+            narrate(f"{what}: {done} of {total}{', ' + printable(note) if note else ''}")
+
+    return advance

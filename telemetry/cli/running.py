@@ -1,0 +1,153 @@
+"""`serve`, `simulate` and `demo`: the commands that run until they are told to stop."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+
+from telemetry import settings
+from telemetry.cli.output import narrate
+from telemetry.errors import ExitCode
+
+
+def _store_option(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option(
+        "--store",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"The store's file.  [default: ${settings.STORE_VARIABLE}, or {settings.store_path()}]",
+    )(command)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry serve
+  telemetry serve --store /var/lib/telemetry/telemetry.duckdb
+  TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0"""
+)
+@_store_option
+@click.option("--host", default=settings.LOOPBACK, show_default=True, help="The address to listen on.")
+@click.option("--grpc-port", default=settings.OTLP_GRPC_PORT, show_default=True, help="OTLP/gRPC; 0 for any free port.")
+@click.option("--http-port", default=settings.OTLP_HTTP_PORT, show_default=True, help="OTLP/HTTP; 0 for any free port.")
+@click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
+@click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
+@click.option("--open-to-all", is_flag=True, help="Listen beyond this machine even without a token.")
+def serve(
+    store: Path | None,
+    host: str,
+    grpc_port: int,
+    http_port: int,
+    pages_port: int,
+    origins: tuple[str, ...],
+    open_to_all: bool,
+) -> None:
+    """Receive telemetry, store it, and show it.
+
+    One process: OTLP over gRPC and HTTP comes in, a DuckDB file keeps it, pages and a query API show it.
+    A sender gets its answer when its spans are on disk and the next query sees them.
+    Ctrl-C finishes what was begun; a second one stops at once and still loses nothing that was acknowledged.
+    With TELEMETRY_TOKEN set, senders and readers must show one of the tokens in it (commas between them).
+    """
+    from telemetry.serve import Doors, notice_path, serving
+
+    path = settings.store_path(store)
+    doors = Doors(host, grpc_port, http_port, pages_port, _tokens(), origins, open_to_all)
+
+    async def run() -> None:
+        async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:
+            narrate(
+                f"pages      {addresses.pages}\n"
+                f"OTLP/HTTP  {addresses.otlp_http}/v1/traces\n"
+                f"OTLP/gRPC  {addresses.otlp_grpc}\n"
+                f"store      {path}\n"
+                "Ctrl-C stops"
+            )
+            await stopped.wait()
+            narrate("finishing what was begun; Ctrl-C again stops at once")
+
+    asyncio.run(run())
+    narrate("stopped; everything acknowledged is stored")
+
+
+@asynccontextmanager
+async def until_stopped(notice: Path | None = None) -> AsyncIterator[asyncio.Event]:
+    """Set the event at the first SIGINT or SIGTERM; leave the process at once at the second.
+
+    Leaving at once loses nothing acknowledged, because an acknowledgement follows the commit.
+
+    Args:
+        notice: a file to remove before leaving at once.
+    """
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        if stopped.is_set():
+            if notice:
+                notice.unlink(missing_ok=True)
+            os._exit(ExitCode.INTERRUPTED)
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _tokens() -> tuple[str, ...]:
+    given = os.environ.get(settings.TOKEN_VARIABLE, "")
+    return tuple(token.strip() for token in given.split(",") if token.strip())
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry simulate
+  telemetry simulate --list                   the scenarios, with what each one does
+  telemetry connect ws://127.0.0.1:4390/queue_admitted"""
+)
+@click.option("--host", default=settings.LOOPBACK, show_default=True, help="The address to listen on.")
+@click.option("--port", default=settings.SIMULATOR_PORT, show_default=True, help="0 for any free port.")
+@click.option("--seed", default=0, show_default=True, help="The same seed plays the same mix again.")
+@click.option("--speed", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Divides every wait.")
+@click.option("--capacity", type=click.IntRange(0), default=1000, show_default=True, help="Sessions at once.")
+@click.option("--queue-limit", type=click.IntRange(0), default=100, show_default=True, help="How many may wait.")
+@click.option("--list", "listing", is_flag=True, help="List the scenarios and leave.")
+def simulate(host: str, port: int, seed: int, speed: float, capacity: int, queue_limit: int, listing: bool) -> None:
+    """Be a digital-person server that plays scenarios over real sockets and real WebRTC.
+
+    The path of the URL chooses the scenario; /mix draws one for every connection.
+    With TELEMETRY_SESSION_TOKEN set, clients must show it.
+    """
+    from telemetry.simulator.scenarios import MIX, SCENARIOS
+    from telemetry.simulator.server import Simulator
+
+    if listing:
+        width = max(map(len, SCENARIOS))
+        for scenario in SCENARIOS.values():
+            click.echo(f"{scenario.name:<{width}}  {scenario.description}")
+        return
+    simulator = Simulator(
+        host,
+        port,
+        seed=seed,
+        speed=speed,
+        capacity=capacity,
+        queue_limit=queue_limit,
+        token=os.environ.get(settings.SESSION_TOKEN_VARIABLE),
+    )
+
+    async def run() -> None:
+        async with simulator, until_stopped() as stopped:
+            narrate(f"{simulator.url('steady')}\n{simulator.url(MIX)}\nCtrl-C stops")
+            await stopped.wait()
+
+    asyncio.run(run())
+    narrate(f"stopped; {sum(simulator.played.values())} connections played")

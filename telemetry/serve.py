@@ -1,0 +1,202 @@
+"""One process that receives, stores and shows: OTLP/gRPC, OTLP/HTTP and the pages around one store.
+
+It runs on one asyncio loop; the store's writer has the only other thread that matters.
+A stop refuses what is new, finishes what was begun, flushes and closes; whoever got an acknowledgement has lost nothing
+whenever the process ends, because an acknowledgement follows the commit.
+"""
+
+import asyncio
+import ipaddress
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from telemetry import settings
+from telemetry.errors import ServerError, UsageError
+from telemetry.receiver import grpc as otlp_grpc
+from telemetry.receiver.http import otlp_app, server_config
+from telemetry.store.duck import Store
+from telemetry.store.writer import Writer
+from telemetry.web import LOOPBACK_NAMES, pages_app
+
+GRACE_S: Final = 5.0
+"""How long requests in flight may take to finish after a stop; the SDKs' exporters give up after ten seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where to listen."""
+
+    host: str = settings.LOOPBACK
+    grpc_port: int = settings.OTLP_GRPC_PORT
+    """0 means any free port."""
+    http_port: int = settings.OTLP_HTTP_PORT
+    pages_port: int = settings.PAGES_PORT
+    tokens: tuple[str, ...] = ()
+    """What callers must show; none means that whoever reaches the address may."""
+    origins: tuple[str, ...] = ()
+    """Pages that may send telemetry from a browser."""
+    open_to_all: bool = False
+    """Listen beyond loopback even without a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server listens."""
+
+    pages: str
+    otlp_http: str
+    otlp_grpc: str
+
+
+@asynccontextmanager
+async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
+    """Open the store and all doors; close them in order on the way out.
+
+    Raises:
+        UsageError: the address is reachable by others and there is no token.
+        StoreError: the store is locked, of another version, or cannot be opened.
+        ServerError: a port is taken or an address cannot be used.
+    """
+    _refuse_strangers(doors)
+    with (
+        _listening(doors.host, doors.http_port, "http") as http,
+        _listening(doors.host, doors.pages_port, "pages") as pages,
+    ):
+        store = await asyncio.to_thread(Store.open, store_path)
+        try:
+            async with _doors(store, doors, http, pages) as addresses:
+                with _announced(store_path, addresses):
+                    yield addresses
+        finally:
+            await asyncio.to_thread(store.close)
+
+
+@asynccontextmanager
+async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.socket) -> AsyncIterator[Addresses]:
+    writer = Writer(store)
+    try:
+        grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens)
+        try:
+            look = pages_app(store, info=store.info, tokens=doors.tokens, hosts=_names(doors))
+            take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
+            async with _http(take, http), _http(look, pages):
+                yield Addresses(
+                    pages=f"http://{_authority(doors.host, pages)}",
+                    otlp_http=f"http://{_authority(doors.host, http)}",
+                    otlp_grpc=f"http://{_host(doors.host)}:{grpc.port}",
+                )
+        finally:
+            await grpc.stop(GRACE_S)
+    finally:
+        await writer.close()
+
+
+@asynccontextmanager
+async def _http(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an ASGI application on a listening socket until the end of the block."""
+    server = _Server(server_config(app, timeout_graceful_shutdown=int(GRACE_S)))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.begun.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it has begun, and leaves the signals to the process that runs it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.begun.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _listening(host: str, port: int, what: str) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ServerError(
+            f"cannot listen on {_host(host)}:{port}: {error.strerror or error}; "
+            f"stop what uses it, or choose another with --{what}-port"
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
+    """Tell the other commands, by a file beside the store, whom to ask."""
+    notice = notice_path(store_path)
+    body = {
+        "pid": os.getpid(),
+        "url": addresses.pages,
+        "otlp_http": addresses.otlp_http,
+        "otlp_grpc": addresses.otlp_grpc,
+    }
+    draft = notice.with_name(notice.name + ".new")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(body, file)
+    draft.replace(notice)
+    try:
+        yield
+    finally:
+        notice.unlink(missing_ok=True)
+
+
+def notice_path(store_path: Path) -> Path:
+    """The file beside a store that says which process serves it."""
+    path = store_path.expanduser().resolve()
+    return path.with_name(path.name + ".serve.json")
+
+
+def _refuse_strangers(doors: Doors) -> None:
+    if doors.tokens or doors.open_to_all or is_loopback(doors.host):
+        return
+    raise UsageError(
+        f"{doors.host} is reachable by others and there is no token; "
+        f"set {settings.TOKEN_VARIABLE}, or say --open-to-all if everyone who reaches it may read and write"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names(doors: Doors) -> Sequence[str]:
+    """The names a browser may use: any, where a token guards the door or everyone may come in."""
+    return LOOPBACK_NAMES if is_loopback(doors.host) else ("*",)
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _authority(host: str, listener: socket.socket) -> str:
+    return f"{_host(host)}:{listener.getsockname()[1]}"

@@ -1,0 +1,256 @@
+"""The pages and the query API: what a browser or a script may ask of a store.
+
+The browser names a report and its parameters; it never sends SQL.
+Everything is GET, same-origin, under a strict Content-Security-Policy, and behind the token where there is one.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from telemetry import __version__, formats, reports, settings
+from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
+from telemetry.openapi import description
+from telemetry.support import story
+
+QUERY_LIMIT_S: Final = 30.0
+"""A report that takes longer than this is stopped: a page that waits longer has lost its reader."""
+QUERIES_AT_ONCE: Final = 4
+"""More would only share the same cores; the rest wait their turn."""
+LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "::1", "[::1]")
+
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # a page's address holds a sessionId
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STATUS: Final = {
+    ExitCode.USAGE: 400,
+    ExitCode.NOT_FOUND: 404,
+    ExitCode.STORE: 503,
+    ExitCode.UNAVAILABLE: 503,
+}
+"""The HTTP status of an error by the exit code of its class: each error is classified once."""
+
+
+class Source(Protocol):
+    """What answers a report's SQL: the store of this process."""
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table: ...
+
+
+def pages_app(
+    source: Source,
+    *,
+    info: Callable[[], Mapping[str, Any]] | None = None,
+    tokens: Sequence[str] = (),
+    hosts: Sequence[str] = LOOPBACK_NAMES,
+) -> ASGIApp:
+    """Make the ASGI application of the pages and the query API.
+
+    Args:
+        source: answers the reports; asked from other threads, several at once.
+        info: what `/api/store` says of the store; None leaves it out.
+        tokens: any one of them opens the door; none means that everyone on this machine may look.
+        hosts: names under which a browser may ask, against pages elsewhere that rebind their name to this address.
+    """
+    api = _Api(source, info)
+    dashboards = settings.data_folder("dashboards")
+    shell, session_page = dashboards / "page.html", dashboards / "session.html"
+
+    async def overview(request: Request) -> Response:
+        return FileResponse(shell)
+
+    async def session(request: Request) -> Response:
+        return FileResponse(session_page)
+
+    return Starlette(
+        routes=[
+            Route("/", overview),
+            Route("/sessions/{id}", session),
+            Route("/api/health", api.health),
+            Route("/api/openapi.json", api.openapi),
+            Route("/api/store", api.store),
+            Route("/api/pages/{name}", api.page),
+            Route("/api/reports", api.menu),
+            Route("/api/reports/{name}", api.report),
+            Route("/api/sessions/{id}", api.session),
+            Mount("/static", StaticFiles(directory=dashboards / "static")),
+        ],
+        middleware=[
+            Middleware(_Headers),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(_Tokens, tokens=tuple(tokens)),
+            Middleware(GZipMiddleware, minimum_size=1000),
+        ],
+        exception_handlers={
+            TelemetryError: _telemetry_error,
+            TimeoutError: _timeout,
+            HTTPException: _http_error,
+        },
+    )
+
+
+class _Api:
+    def __init__(self, source: Source, info: Callable[[], Mapping[str, Any]] | None) -> None:
+        self._source = source
+        self._info = info
+        self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
+
+    async def _ask(self, question: Callable[[], Any]) -> Any:
+        async with self._turns:
+            return await asyncio.wait_for(asyncio.to_thread(question), QUERY_LIMIT_S)
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(description(reports.catalogue()))
+
+    async def store(self, request: Request) -> Response:
+        if self._info is None:
+            raise HTTPException(404, "this server tells nothing of its store")
+        return JSONResponse(formats.jsonable(await self._ask(self._info)))
+
+    async def page(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        path = settings.data_folder("dashboards") / f"{name}.toml"
+        if not re.fullmatch(r"[a-z_]+", name) or not path.is_file():
+            raise HTTPException(404, f"there is no page {name!r}")
+        return JSONResponse(tomllib.loads(path.read_text("utf-8")))
+
+    async def menu(self, request: Request) -> Response:
+        return JSONResponse([_describe(report) for report in reports.catalogue().values()])
+
+    async def report(self, request: Request) -> Response:
+        params = dict(request.query_params)
+        format = params.pop("format", "json")
+        if format not in formats.MEDIA_TYPES:
+            raise HTTPException(400, f"no format {format!r}; there are {', '.join(formats.MEDIA_TYPES)}")
+        name = request.path_params["name"]
+        return await self._ask(partial(self._answer, name, params, format))
+
+    def _answer(self, name: str, params: Mapping[str, str], format: str) -> Response:
+        table = reports.execute(name, params, self._source)
+        if format == "json":
+            columns = [{"name": field.name, "type": str(field.type)} for field in table.schema]
+            return JSONResponse({"report": name, "columns": columns, "rows": formats.to_rows(table)})
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{format}"'}
+        return Response(formats.to_bytes(table, format), media_type=formats.MEDIA_TYPES[format], headers=headers)
+
+    async def session(self, request: Request) -> Response:
+        told = await self._ask(partial(story.tell, request.path_params["id"], self._source))
+        return JSONResponse(formats.jsonable(told.to_dict()))
+
+
+def _describe(report: reports.Report) -> dict[str, Any]:
+    return {
+        "name": report.name,
+        "question": report.question,
+        "returns": report.returns,
+        "params": [{"name": param.name, "type": param.type} for param in report.params],
+        "sql": report.sql,
+    }
+
+
+async def _telemetry_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TelemetryError)
+    body: dict[str, Any] = {"type": type(error).__name__, "message": error.message}
+    if isinstance(error, UnknownReport | SessionNotFound):
+        body["nearest"] = list(error.nearest)
+    if isinstance(error, SessionNotFound):
+        body |= {"since_ns": error.since_ns, "until_ns": error.until_ns}
+    return JSONResponse({"error": body}, _STATUS.get(error.exit_code, 500))
+
+
+async def _timeout(request: Request, error: Exception) -> Response:
+    message = f"the answer took longer than {QUERY_LIMIT_S:.0f} s; ask for a shorter time range"
+    return JSONResponse({"error": {"type": "Timeout", "message": message}}, 504)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"error": {"type": "HTTPException", "message": error.detail}}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+class _Headers:
+    """Add the headers that every answer carries."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                # A page or module is asked for again by its ETag; an answer is true only now.
+                headers["Cache-Control"] = "no-store" if scope["path"].startswith("/api/") else "no-cache"
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class _Tokens:
+    """Ask for a token: `Authorization: Bearer TOKEN`, or as the password of the browser's own dialogue."""
+
+    def __init__(self, app: ASGIApp, tokens: tuple[str, ...]) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._tokens or scope["type"] != "http" or scope["path"] == "/api/health" or self._knows(scope):
+            await self._app(scope, receive, send)
+            return
+        message = "this server asks for a token; the CLI takes it from TELEMETRY_TOKEN, a browser as the password"
+        refusal = JSONResponse(
+            {"error": {"type": "Unauthorized", "message": message}},
+            401,
+            headers={"WWW-Authenticate": 'Basic realm="telemetry", charset="UTF-8"'},
+        )
+        await refusal(scope, receive, send)
+
+    def _knows(self, scope: Scope) -> bool:
+        given = _token_of(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
+        # Compare with every token, so that the time taken tells nothing.
+        return any([hmac.compare_digest(given.encode(), token.encode()) for token in self._tokens])
+
+
+def _token_of(authorization: str) -> str:
+    scheme, _, value = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip()
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                return ""
+        case _:
+            return ""
