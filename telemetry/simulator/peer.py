@@ -14,6 +14,8 @@ from telemetry.simulator.media import LoopTrack
 Fault = Literal["unreachable", "no_candidates", "wrong_fingerprint", "no_media", "not_sdp"]
 CLOSE_LIMIT_S: Final = 5.0
 """A peer that has not closed by then is left to its own deadlines; closing takes under 50 ms on loopback."""
+CHECK_INTERVAL_S: Final = 0.03
+"""aioice looks every 20 ms whether its checks were stopped; until then a task of aiortc's lives on."""
 _CANDIDATE: Final = re.compile(r"^a=candidate:.*\r?\n", re.MULTILINE)
 _FINGERPRINT: Final = re.compile(r"^(a=fingerprint:sha-\d+ )([0-9A-Fa-f]{2})", re.MULTILINE)
 
@@ -89,8 +91,11 @@ class Peer:
     async def _close(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_LIMIT_S):
+                checking = self._connection.iceConnectionState in ("new", "checking")
                 await self._sink.stop()
                 await self._connection.close()
+                if checking:
+                    await asyncio.sleep(CHECK_INTERVAL_S)
         for track in self._tracks.values():
             track.stop()
         if self._well is not None:

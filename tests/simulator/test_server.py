@@ -1,7 +1,6 @@
 """The simulator over real sockets and real WebRTC, seen by a client without the connector."""
 
 import asyncio
-import gc
 import ssl
 from contextlib import suppress
 
@@ -92,15 +91,6 @@ async def test_close_code(name: str, code: int) -> None:
         assert client.socket.close_code == code
 
 
-async def test_queue_positions_count_down() -> None:
-    """A client that is admitted from the queue hears its positions go down to 1 first."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url("queue_admitted")) as client:
-        *queued, accepted = await client.hear_until(messages.Accepted)
-
-        assert [message.position for message in queued] == [3, 2, 1]
-        assert isinstance(accepted, messages.Accepted)
-
-
 async def test_capacity_makes_a_real_queue() -> None:
     """Above its capacity the server queues, admits the next when somebody leaves, and refuses when that is full."""
     async with (
@@ -151,31 +141,6 @@ async def test_tls() -> None:
         assert (await client.closed())[0] == 4503
 
 
-async def test_persisted_session_is_resumed() -> None:
-    """A session left with `keep` or lost is resumed by its id; one that was ended is replaced by another."""
-    async with Simulator(speed=FAST) as simulator:
-
-        async def visit(resume: str | None, farewell: messages.Bye | None) -> messages.Accepted:
-            async with raw_client(simulator.url("steady"), resume=resume) as client:
-                accepted = await client.hear()
-                if farewell:
-                    await client.say(farewell)
-                    await client.closed()
-                assert isinstance(accepted, messages.Accepted)
-            return accepted
-
-        first = await visit(None, messages.Bye(keep=True))
-        second = await visit(first.session_id, None)
-        third = await visit(second.session_id, messages.Bye(keep=False))
-        fourth = await visit(third.session_id, None)
-
-        assert (first.session_id, first.resumed) != (second.session_id, second.resumed)
-        assert (second.session_id, second.resumed) == (first.session_id, True)
-        assert (third.session_id, third.resumed) == (first.session_id, True)
-        assert fourth.session_id != first.session_id
-        assert not fourth.resumed
-
-
 async def test_flaky_counts_by_episode() -> None:
     """The first attempts at one URL fail and the next succeeds, whatever attempts at another URL do meanwhile."""
     async with Simulator(speed=FAST) as simulator:
@@ -193,19 +158,6 @@ async def test_flaky_counts_by_episode() -> None:
         ]
 
 
-async def test_idle_session_ends() -> None:
-    """Activity keeps a session with a time limit alive; without it the server closes with 4001."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url("idle_timeout")) as client:
-        accepted = await client.hear()
-        await client.hear_until(messages.Ready)
-        await client.connect_peer()
-        await client.say(messages.Activity())
-
-        assert isinstance(accepted, messages.Accepted)
-        assert accepted.idle_limit_ms == 60
-        assert await client.closed() == (4001, "no interaction")
-
-
 async def test_other_subprotocol_is_selected() -> None:
     """A server that speaks another protocol selects what nobody offered, which no client accepts."""
     async with Simulator() as simulator:
@@ -214,87 +166,6 @@ async def test_other_subprotocol_is_selected() -> None:
                 pass
         async with raw_client(simulator.url("no_protocol")) as client:
             assert client.socket.subprotocol is None
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        '{"type":"hello"}',
-        "{junk",
-        '{"type":"offer","sdp":"v=0"}',
-        b"binary",
-        '{"type":"queued","position":1}',
-    ],
-)
-async def test_client_that_breaks_the_protocol(frame: str | bytes) -> None:
-    """Junk and messages out of order are answered with 4400, as first message and after hello."""
-    async with Simulator() as simulator:
-        for hello in (False, True):
-            async with raw_client(simulator.url("silent"), hello=hello) as client:
-                await client.socket.send(frame)
-                assert (await client.closed())[0] == 4400
-
-
-async def test_client_that_says_too_much() -> None:
-    """A message above the protocol's limit is answered with 1009."""
-    async with Simulator() as simulator, raw_client(simulator.url("silent")) as client:
-        await client.socket.send("x" * (messages.MAX_MESSAGE_BYTES + 1))
-
-        assert (await client.closed())[0] == 1009
-
-
-@pytest.mark.parametrize("offer", ["", "v=0", "v=0\r\nm=video", "\x00" * 100], ids=["empty", "short", "cut", "zeros"])
-async def test_offer_that_is_no_sdp(offer: str) -> None:
-    """An offer that cannot be used is answered with 4415, and the server goes on."""
-    async with Simulator(speed=FAST) as simulator:
-        async with raw_client(simulator.url("steady")) as client:
-            await client.hear_until(messages.Ready)
-            await client.say(messages.Offer(offer))
-            assert (await client.closed())[0] == 4415
-        async with raw_client(simulator.url("steady")) as client:
-            assert isinstance(await client.hear(), messages.Accepted)
-
-
-async def test_offer_without_video() -> None:
-    """An offer that does not ask for video is answered with 4415."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url("steady")) as client:
-        await client.hear_until(messages.Ready)
-        await client.offer("audio")
-
-        assert await client.closed() == (4415, "the offer has no video")
-
-
-@pytest.mark.parametrize("name", ["wrong_fingerprint", "no_candidates"])
-async def test_answers_that_cannot_connect(name: str) -> None:
-    """A wrong fingerprint or no candidates make the client's peer fail at once."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url(name)) as client:
-        await client.hear_until(messages.Ready)
-        await client.connect_peer()
-
-        assert await client.peer_state("failed", "connected") == "failed"
-
-
-async def test_unreachable_answer_stays_open() -> None:
-    """Candidates that lead nowhere keep the client's checks going: no answer, and no refusal either."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url("never_answers_ice")) as client:
-        await client.hear_until(messages.Ready)
-        await client.connect_peer()
-        await client.hear_until(messages.Started)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await client.peer_state("failed", "connected", "closed")
-
-
-async def test_death_takes_the_peer_along() -> None:
-    """A server that dies leaves the client without a closing handshake and without a last packet of its peer."""
-    async with Simulator(speed=FAST) as simulator, raw_client(simulator.url("dies_connected")) as client:
-        await client.hear_until(messages.Ready)
-        await client.connect_peer()
-        with pytest.raises(ConnectionClosed):
-            await client.hear_until(messages.Bye)
-
-        assert client.socket.close_code == 1006
-        assert client.peer.connectionState in ("connecting", "connected")
 
 
 async def test_mix_is_repeatable() -> None:
@@ -329,13 +200,3 @@ async def test_too_many_connections() -> None:
                 await connect(simulator.url("silent"), proxy=None)
 
         assert refused.value.response.status_code == 503
-
-
-async def test_no_socket_is_left_behind() -> None:
-    """After sessions of all kinds, no peer's socket waits for the garbage collector to close it."""
-    async with Simulator(speed=FAST) as simulator:
-        for name in ("steady", "never_answers_ice", "hangs_up_media", "no_media"):
-            async with raw_client(simulator.url(name)) as client:
-                await client.hear_until(messages.Ready)
-                await client.connect_peer()
-    gc.collect()  # A socket left open warns here, and warnings are errors.
