@@ -4,7 +4,6 @@ The path of the URL chooses the scenario; `/mix` draws one for each connection.
 Everything that a client sends is hostile: sizes, counts and waits are limited.
 """
 
-import asyncio
 import hmac
 import math
 import random
@@ -191,12 +190,6 @@ class Door(ServerConnection):
 
     scenario: Scenario | None = None
     """None means that the handshake was refused."""
-
-
-async def run(simulator: Simulator) -> None:
-    """Run a simulator until the caller is cancelled."""
-    async with simulator:
-        await asyncio.get_running_loop().create_future()
 
 
 def _at_pace(scenario: Scenario, pace: float) -> Scenario:
