@@ -4,6 +4,7 @@ Points in time are written as ISO 8601 in UTC with as many digits as they need; 
 No I/O, no clock.
 """
 
+import csv
 import io
 import json
 import math
@@ -13,7 +14,6 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
@@ -34,8 +34,7 @@ def to_bytes(table: pa.Table, format: str) -> bytes:
             rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in to_rows(table))
             out.write(f"[\n{rows}\n]\n".encode() if rows else b"[]\n")
         case "csv":
-            options = pa.csv.WriteOptions(quoting_style="needed", quoting_header="needed")
-            pa.csv.write_csv(_flat(with_text_times(table)), out, options)
+            out.write(_csv(table).encode())
         case "parquet":
             pa.parquet.write_table(table, out, compression="zstd")
         case "arrow":
@@ -92,12 +91,14 @@ def jsonable(value: object) -> Any:
             return str(value)
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    """Replace the columns that CSV cannot hold, lists and structs, by their JSON text."""
-    for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
-            texts = [
-                None if value is None else json.dumps(jsonable(value)) for value in table.column(index).to_pylist()
-            ]
-            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
-    return table
+def _csv(table: pa.Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows([_csv_field(value) for value in row.values()] for row in to_rows(table))
+    return out.getvalue()
+
+
+def _csv_field(value: Any) -> Any:
+    """NULL is an empty field; what CSV has no form for, lists and structs, is JSON."""
+    return json.dumps(value) if isinstance(value, list | dict | bool) else value

@@ -6,7 +6,6 @@ whenever the process ends, because an acknowledgement follows the commit.
 """
 
 import asyncio
-import ipaddress
 import json
 import os
 import socket
@@ -23,6 +22,7 @@ from telemetry import settings
 from telemetry.errors import ServerError, UsageError
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
+from telemetry.source import notice_path
 from telemetry.store.duck import Store
 from telemetry.store.writer import Writer
 from telemetry.web import LOOPBACK_NAMES, pages_app
@@ -151,7 +151,7 @@ def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
     notice = notice_path(store_path)
     body = {
         "pid": os.getpid(),
-        "url": addresses.pages,
+        "url": addresses.pages.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"),
         "otlp_http": addresses.otlp_http,
         "otlp_grpc": addresses.otlp_grpc,
     }
@@ -166,14 +166,8 @@ def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
         notice.unlink(missing_ok=True)
 
 
-def notice_path(store_path: Path) -> Path:
-    """The file beside a store that says which process serves it."""
-    path = store_path.expanduser().resolve()
-    return path.with_name(path.name + ".serve.json")
-
-
 def _refuse_strangers(doors: Doors) -> None:
-    if doors.tokens or doors.open_to_all or is_loopback(doors.host):
+    if doors.tokens or doors.open_to_all or settings.is_loopback(doors.host):
         return
     raise UsageError(
         f"{doors.host} is reachable by others and there is no token; "
@@ -181,17 +175,9 @@ def _refuse_strangers(doors: Doors) -> None:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _names(doors: Doors) -> Sequence[str]:
     """The names a browser may use: any, where a token guards the door or everyone may come in."""
-    return LOOPBACK_NAMES if is_loopback(doors.host) else ("*",)
+    return LOOPBACK_NAMES if settings.is_loopback(doors.host) else ("*",)
 
 
 def _host(host: str) -> str:

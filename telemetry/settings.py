@@ -3,6 +3,7 @@
 Flags win over environment variables, environment variables over the defaults here. There is no configuration file.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,20 @@ def store_path(given: str | os.PathLike[str] | None = None) -> Path:
         return Path(chosen).expanduser()
     data_home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(data_home).expanduser() / "dp-telemetry" / "telemetry.duckdb"
+
+
+def tokens() -> tuple[str, ...]:
+    """What `TELEMETRY_TOKEN` holds: a server knows all of them, a client shows the first. Commas stand between."""
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    return tuple(token.strip() for token in given.split(",") if token.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def data_folder(name: str) -> Path:

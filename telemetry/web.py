@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -91,14 +92,14 @@ def pages_app(
     return Starlette(
         routes=[
             Route("/", overview),
-            Route("/sessions/{id}", session),
+            Route("/sessions/{id:path}", session),
             Route("/api/health", api.health),
             Route("/api/openapi.json", api.openapi),
             Route("/api/store", api.store),
             Route("/api/pages/{name}", api.page),
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
-            Route("/api/sessions/{id}", api.session),
+            Route("/api/sessions/{id:path}", api.session),
             Mount("/static", StaticFiles(directory=dashboards / "static")),
         ],
         middleware=[
@@ -126,7 +127,7 @@ class _Api:
             return await asyncio.wait_for(asyncio.to_thread(question), QUERY_LIMIT_S)
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__})
+        return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid()})
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(description(reports.catalogue()))

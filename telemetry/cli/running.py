@@ -52,10 +52,11 @@ def serve(
     Ctrl-C finishes what was begun; a second one stops at once and still loses nothing that was acknowledged.
     With TELEMETRY_TOKEN set, senders and readers must show one of the tokens in it (commas between them).
     """
-    from telemetry.serve import Doors, notice_path, serving
+    from telemetry.serve import Doors, serving
+    from telemetry.source import notice_path
 
     path = settings.store_path(store)
-    doors = Doors(host, grpc_port, http_port, pages_port, _tokens(), origins, open_to_all)
+    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all)
 
     async def run() -> None:
         async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:
@@ -99,11 +100,6 @@ async def until_stopped(notice: Path | None = None) -> AsyncIterator[asyncio.Eve
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-def _tokens() -> tuple[str, ...]:
-    given = os.environ.get(settings.TOKEN_VARIABLE, "")
-    return tuple(token.strip() for token in given.split(",") if token.strip())
 
 
 @click.command(
