@@ -62,7 +62,7 @@ def otlp_app(
         expose_headers=["Retry-After"],
         max_age=7200,
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/traces", door.traces, methods=["POST"]),
             Route("/v1/logs", door.logs, methods=["POST"]),
@@ -76,6 +76,8 @@ def otlp_app(
             Exception: _error,
         },
     )
+    app.router.redirect_slashes = False  # no sender follows a redirect of a POST well; 404 says what is meant
+    return app
 
 
 def server_config(app: ASGIApp, limits: Limits | None = None, **settings: Any) -> uvicorn.Config:
