@@ -39,8 +39,11 @@ _RELEASES: Final = ((0.1, 0.3), (0.5, 0.7))
 MEDIA: Final = ("none", "microphone", "camera", "microphone_and_camera")
 _MEDIA_SHARES: Final = (0.35, 0.5, 0.03, 0.12)
 
-STEP_LIMITS_NS: Final = {State.SEARCHING: 60 * S, State.DOWNLOADING: 60 * S, State.CONNECTING: 30 * S}
-"""The deadlines of the steps."""
+STEP_LIMITS_NS: Final = {State.SEARCHING: 45 * S, State.DOWNLOADING: 30 * S, State.CONNECTING: 20 * S}
+"""The deadlines of the steps, as the connector has them by default."""
+CONNECT_LIMIT_NS: Final = 60 * S
+_MEDIA_LIMIT_S: Final = 10.0
+"""The connector's deadline for ICE, and again for the first frame."""
 
 SEGMENTS: Final = (
     (State.SEARCHING, None),
@@ -97,7 +100,7 @@ class Failure:
     message: str
     close_code: int | None = None
     after_s: float | None = None
-    """Seconds into the part; `inf` means at the step's deadline. None means somewhere in its usual duration."""
+    """Seconds into the part. None means somewhere in its usual duration."""
 
     @property
     def key(self) -> str:
@@ -112,8 +115,13 @@ _STEP_DEADLINE: Final = {
     State.DOWNLOADING: Failure(_E.SESSION_TIMEOUT, Part.ASSETS, Detail.STEP_DEADLINE, 0, True, "no assets in time"),
     State.CONNECTING: Failure(_E.SESSION_TIMEOUT, Part.NEGOTIATE, Detail.STEP_DEADLINE, 0, True, "no media in time"),
 }
+_CONNECT_DEADLINE: Final = Failure(
+    _E.SESSION_TIMEOUT, Part.NEGOTIATE, Detail.CONNECT_DEADLINE, 0, True, "no session in time"
+)
+"""Deadlines strike in any part; the one named here does not count."""
 FAILURES: Final = (
     *_STEP_DEADLINE.values(),
+    _CONNECT_DEADLINE,
     Failure(_E.NO_USER_MEDIA, Part.USER_MEDIA, Detail.PERMISSION_DENIED, 0.008, False, "the user declined"),
     Failure(_E.NO_USER_MEDIA, Part.USER_MEDIA, Detail.DEVICE_NOT_FOUND, 0.003, False, "there is no such device"),
     Failure(_E.NOT_SUPPORTED, Part.USER_MEDIA, Detail.CODEC_MISSING, 0.001, False, "a codec is missing"),
@@ -127,15 +135,19 @@ FAILURES: Final = (
     Failure(_FAILED, Part.QUEUE, Detail.SERVER_ERROR, 0.002, True, "the server failed", 1011),
     Failure(_E.NO_SCENE, Part.QUEUE, Detail.BUSY, 0.004, True, "every digital person is busy", 4503),
     Failure(_E.NO_SCENE, Part.QUEUE, Detail.QUEUE_FULL, 0.002, True, "the queue is full", 4429),
-    Failure(_E.NO_SCENE, Part.QUEUE, Detail.QUEUE_TIMEOUT, 0.002, True, "waited too long", 4408, after_s=45),
+    Failure(_E.NO_SCENE, Part.QUEUE, Detail.QUEUE_TIMEOUT, 0.002, True, "waited too long", 4408, after_s=40),
     Failure(_FAILED, Part.ASSETS, Detail.SOCKET_LOST, 0.0015, True, "the connection was lost", 1006),
     Failure(_FAILED, Part.ASSETS, Detail.ASSET_FAILED, 0.0015, True, "an asset could not be loaded", 4504),
     Failure(_FAILED, Part.NEGOTIATE, Detail.SOCKET_LOST, 0.001, True, "the connection was lost", 1006),
     Failure(_E.SESSION_TIMEOUT, Part.NEGOTIATE, Detail.SERVER_TIMEOUT, 0.001, True, "the server's time limit", 4001),
     Failure(_E.MEDIA_STREAM_FAILED, Part.NEGOTIATE, Detail.SDP_REFUSED, 0.0005, False, "offer refused", 4415),
-    Failure(_E.MEDIA_STREAM_FAILED, Part.ICE, Detail.ICE_NO_PAIR, 0.006, True, "no way for media", after_s=math.inf),
+    Failure(
+        _E.MEDIA_STREAM_FAILED, Part.ICE, Detail.ICE_NO_PAIR, 0.006, True, "no way for media", after_s=_MEDIA_LIMIT_S
+    ),
     Failure(_E.MEDIA_STREAM_FAILED, Part.DTLS, Detail.DTLS, 0.001, True, "no encryption was agreed"),
-    Failure(_E.MEDIA_STREAM_FAILED, Part.FIRST_FRAME, Detail.NO_FIRST_FRAME, 0.002, True, "no video", after_s=math.inf),
+    Failure(
+        _E.MEDIA_STREAM_FAILED, Part.FIRST_FRAME, Detail.NO_FIRST_FRAME, 0.002, True, "no video", after_s=_MEDIA_LIMIT_S
+    ),
 )
 _FAILURE: Final = {failure.key: number for number, failure in enumerate(FAILURES)}
 _FAILURE_ROW: Final = np.array([ROW[failure.part] for failure in FAILURES])
@@ -426,9 +438,8 @@ def _fate(segments: NDArray[Any], failure: NDArray[Any], queued: NDArray[Any], c
     row = _FAILURE_ROW[failure]
     after = np.array([np.nan if f.after_s is None else f.after_s * S for f in FAILURES])[failure]
     after[failure < 0] = np.nan
-    # A failure after a fixed time takes the whole part; one at the deadline is in time for it whatever came before.
     fixed = np.flatnonzero(~np.isnan(after))
-    segments[row[fixed], fixed] = np.where(np.isinf(after[fixed]), 1e12, after[fixed])
+    segments[row[fixed], fixed] = after[fixed]
     ends = np.rint(np.cumsum(segments, axis=0)).astype(np.int64)
     starts = np.vstack([np.zeros((1, count), np.int64), ends[:-1]])
 
@@ -441,10 +452,11 @@ def _fate(segments: NDArray[Any], failure: NDArray[Any], queued: NDArray[Any], c
         first, last = STEP_ROWS[state]
         deadline = starts[first] + limit_ns
         late = (ends[last] > deadline) & (deadline < stop_ns) & (starts[first] < stop_ns)
-        # A failure that waits for the deadline is that failure, not the bare deadline.
-        waits = np.isinf(after) & (failure >= 0) & (row >= first) & (row <= last)
-        stop_failure = np.where(late & ~waits, number, stop_failure)
+        stop_failure = np.where(late, number, stop_failure)
         stop_ns = np.where(late, deadline, stop_ns)
+    late = (ends[-1] > CONNECT_LIMIT_NS) & (stop_ns > CONNECT_LIMIT_NS)
+    stop_failure = np.where(late, len(limits), stop_failure)
+    stop_ns = np.where(late, CONNECT_LIMIT_NS, stop_ns)
 
     connected_ns = ends[-1]
     patience = np.where(

@@ -84,9 +84,10 @@ def test_parts_fit_their_steps(db) -> None:
 
 
 def test_deadlines_hold(db) -> None:
-    """No step outlasts its deadline."""
+    """No step outlasts its deadline, and no attempt the deadline of the whole."""
     for state, limit_ns in fleet.STEP_LIMITS_NS.items():
         assert one(db, f"select max(duration_ns) from steps where step = '{state}'")[0] <= limit_ns
+    assert one(db, "select max(end_ns - start_ns) from connections")[0] <= fleet.CONNECT_LIMIT_NS
 
 
 def test_traces_are_whole(db) -> None:
