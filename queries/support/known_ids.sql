@@ -1,0 +1,32 @@
+-- Which attempts do these ids name?
+--
+-- params:  ids (list of text)
+-- returns: one row per attempt and kind of id, latest first
+-- used by: telemetry session ID; the session page
+
+select
+  case
+    when list_contains($ids, attempt_id) then 'attempt'
+    when list_contains($ids, session_id) then 'session'
+    when list_contains($ids, episode_id) then 'episode'
+    else 'trace'
+  end as kind,
+  case
+    when list_contains($ids, attempt_id) then attempt_id
+    when list_contains($ids, session_id) then session_id
+    when list_contains($ids, episode_id) then episode_id
+    else trace_id
+  end as id,
+  trace_id,
+  attempt_id,
+  session_id,
+  episode_id,
+  start_ns,
+  outcome
+from connections
+where list_contains($ids, attempt_id)
+  or list_contains($ids, session_id)
+  or list_contains($ids, episode_id)
+  or list_contains($ids, trace_id)
+order by start_ns desc, trace_id
+limit 1000;

@@ -1,0 +1,38 @@
+-- What else happened in the same episode, in the same session, and to the same client?
+--
+-- params:  trace_id (text), episode_id (text or null), session_id (text or null), service_instance_id (text or null),
+--          since (timestamp), until (timestamp)
+-- returns: one row per other attempt, in the order of time, at most 200
+-- used by: telemetry session ID; the session page
+--
+-- The same client means the same running program (service.instance.id), within the given time.
+
+select
+  trace_id,
+  attempt_id,
+  session_id,
+  episode_id,
+  attempt_number,
+  start_ns,
+  connected_ns,
+  end_ns,
+  disconnected_ns,
+  last_seen_ns,
+  outcome,
+  error_type,
+  detail,
+  failing_step,
+  disconnect_reason,
+  resumed,
+  coalesce(episode_id = $episode_id, false) as same_episode,
+  coalesce(session_id = $session_id, false) as same_session,
+  coalesce(service_instance_id = $service_instance_id, false) as same_client
+from connections
+where trace_id <> $trace_id
+  and (
+    episode_id = $episode_id
+    or session_id = $session_id
+    or (service_instance_id = $service_instance_id and start_ns >= $since and start_ns < $until)
+  )
+order by start_ns, trace_id
+limit 200;

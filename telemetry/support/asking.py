@@ -1,0 +1,32 @@
+"""Ask a store the questions of `queries/support/`: SQL lives there, one file a question."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from telemetry import settings
+
+Row = dict[str, Any]
+
+
+class Source(Protocol):
+    """What answers SQL with rows: a store, or whatever stands for one."""
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table: ...
+
+
+@cache
+def _text(question: str) -> str:
+    return (settings.data_folder("queries") / "support" / f"{question}.sql").read_text(encoding="utf-8")
+
+
+def ask(source: Source, question: str, params: Mapping[str, object] | None = None) -> list[Row]:
+    """The rows that answer one file of `queries/support/`."""
+    return ask_table(source, question, params).to_pylist()  # type: ignore[no-any-return]
+
+
+def ask_table(source: Source, question: str, params: Mapping[str, object] | None = None) -> pa.Table:
+    """The same as one Arrow table."""
+    return source.query(_text(question), params)
