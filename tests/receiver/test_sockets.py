@@ -1,0 +1,174 @@
+"""The receiver over raw sockets: broken framing, senders that lie, drip or vanish."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from telemetry.receiver.intake import Limits
+from tests.support.otlp import request, span
+from tests.support.receiving import KeptSpans, receiving
+
+pytestmark = pytest.mark.real
+
+BODY = request(span()).SerializeToString()
+HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+QUICK = Limits(header_s=0.2, body_s=0.2, max_body_bytes=100_000)
+
+
+async def talk(port: int, *pieces: bytes, close: bool = False) -> bytes:
+    """Send pieces, and return all that comes back until the receiver closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        if close:
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def complete(body: bytes = BODY, *, last: bool = True) -> bytes:
+    """A whole request."""
+    closing = b"Connection: close\r\n" if last else b""
+    return HEAD + closing + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_pipelined_requests() -> None:
+    """Two requests on one connection, sent without waiting, are answered in order."""
+    writer = KeptSpans()
+    async with receiving(writer) as ports:
+        answer = await talk(ports.http, complete(last=False) + complete())
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert writer.names == ["connect", "connect"]
+
+
+async def test_chunked_body() -> None:
+    """A body in chunks of one byte is put together."""
+    writer = KeptSpans()
+    chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in BODY)
+    head = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with receiving(writer) as ports:
+        answer = await talk(ports.http, head + chunks + b"0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert writer.names == ["connect"]
+
+
+async def test_expect_continue() -> None:
+    """A sender that asks before it sends a body is told to go on."""
+    async with receiving(KeptSpans()) as ports:
+        head = HEAD + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+        answer = await talk(ports.http, head, BODY)
+
+    assert answer.startswith(b"HTTP/1.1 100")
+    assert b"HTTP/1.1 200" in answer
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",  # TLS on a plain port
+        b"hello\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: gzip\r\n\r\nhello",
+        HEAD + b"X: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nContent-Type: application/json\r\n\r\n",  # no Host
+    ],
+)
+async def test_broken_framing(garbage: bytes) -> None:
+    """What is not HTTP/1.1 gets a 400 with a Status, the connection is closed, and the receiver lives on."""
+    async with receiving(KeptSpans(), limits=QUICK) as ports:
+        answer = await talk(ports.http, garbage, b"\r\n" * 4)
+        after = await talk(ports.http, complete())
+
+    assert answer.startswith(b"HTTP/1.1 4") or answer == b""
+    if answer:
+        assert "message" in json.loads(answer.rpartition(b"\r\n\r\n")[2])
+    assert after.startswith(b"HTTP/1.1 200")
+
+
+async def test_length_larger_than_the_body() -> None:
+    """A sender that promises more than it sends and hangs up is not stored."""
+    writer = KeptSpans()
+    async with receiving(writer) as ports:
+        await talk(ports.http, HEAD + b"Content-Length: %d\r\n\r\n" % (len(BODY) + 5) + BODY, close=True)
+        after = await talk(ports.http, complete())
+
+    assert writer.names == ["connect"]
+    assert after.startswith(b"HTTP/1.1 200")
+
+
+async def test_length_smaller_than_the_body() -> None:
+    """What follows the promised length is not taken for part of the body."""
+    writer = KeptSpans()
+    async with receiving(writer, limits=QUICK) as ports:
+        answer = await talk(
+            ports.http, HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY + b"x" * 50 + b"\r\n\r\n"
+        )
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert writer.names == ["connect"]
+
+
+async def test_length_over_the_limit() -> None:
+    """A body that is announced as too large is refused before it arrives."""
+    async with receiving(KeptSpans(), limits=QUICK) as ports:
+        answer = await talk(ports.http, HEAD + b"Content-Length: 99999999999\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        (b"", b""),
+        (b"POST /v1/tr", b""),
+        (HEAD, b""),
+        (HEAD + b"Content-Length: 100\r\n\r\n", b"HTTP/1.1 408"),
+        (HEAD + b"Content-Length: 100\r\n\r\nabc", b"HTTP/1.1 408"),
+    ],
+    ids=["nothing", "line", "headers", "no body", "part of the body"],
+)
+async def test_slow_sender(begun: bytes, expected: bytes) -> None:
+    """A sender that stops in the middle loses its connection when its time is up."""
+    async with receiving(KeptSpans(), limits=QUICK) as ports:
+        assert (await talk(ports.http, begun)).startswith(expected)
+
+
+async def test_too_many_connections() -> None:
+    """A connection past the limit is closed at once, the ones before it are served."""
+    async with receiving(KeptSpans(), limits=Limits(max_connections=2)) as ports:
+        held: list[Any] = [await asyncio.open_connection("127.0.0.1", ports.http) for _ in range(2)]
+        assert await talk(ports.http, complete()) == b""
+
+        reader, writer = held[0]
+        writer.write(complete())
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        for _, each in held:
+            each.close()
+
+
+async def test_sender_vanishes_before_its_answer() -> None:
+    """Spans of a sender that hangs up while they are stored are stored all the same."""
+    writer = KeptSpans()
+    writer.held.clear()
+    async with receiving(writer) as ports:
+        _, sender = await asyncio.open_connection("127.0.0.1", ports.http)
+        sender.write(complete())
+        await writer.entered.wait()
+        sender.close()
+        await sender.wait_closed()
+        writer.held.set()
+        await talk(ports.http, complete())
+
+    assert writer.names == ["connect", "connect"]
