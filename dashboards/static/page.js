@@ -1,80 +1,111 @@
-// Draw a declarative page: its panels, each one report; the address bar holds the filters.
-import { ask, connectSearch, el } from "./api.js";
-import { marks, table } from "./marks.js";
+// Draw a declarative page: a panel for each report it names, kept up to date while the page is looked at.
+import { ask, Away } from "./api.js";
+import { el } from "./dom.js";
+import * as filters from "./filters.js";
+import { header } from "./header.js";
+import { Panel } from "./panel.js";
+import { change, onChange, state } from "./state.js";
 
-const REFRESH_MS = 5000;
-const BUCKETS = { "15m": "1m", "1h": "5m", "6h": "15m", "24h": "1h", "7d": "6h", "30d": "1d" };
-const filters = document.getElementById("filters");
-const status = document.getElementById("status");
+const PULSE_MS = 2000;
+const AT_LEAST_MS = 30_000; // a relative range moves on even where nothing arrives
+const away = document.getElementById("away");
+const host = document.getElementById("panels");
 
-function readAddress() {
-  const given = new URLSearchParams(location.search);
-  for (const field of filters.elements) {
-    if (field.type === "checkbox") field.checked = given.get(field.name) === field.value;
-    else if (field.name) field.value = given.get(field.name) ?? (field.name === "since" ? "1h" : "");
+async function main() {
+  header();
+  const name = location.pathname.split("/").filter(Boolean).pop() ?? "overview";
+  const bar = filters.filterBar(document.getElementById("filters"));
+  const [page, menu] = await untilAnswered(() => Promise.all([ask(`/api/pages/${name}`), ask("/api/reports")]));
+  document.title = document.getElementById("title").textContent = page.title;
+  document.getElementById("notice").textContent = page.notice ?? "";
+  const reports = new Map(menu.map((report) => [report.name, report]));
+  const panels = page.panels.filter(({ report }) => reports.has(report)).map((panel, index) =>
+    new Panel({ id: `panel-${index}`, ...panel }, reports.get(panel.report), filters));
+  host.append(...panels.map(({ element }) => element));
+  for (const panel of panels) panel.syncTable();
+  if (page.suggest && reports.has(page.suggest.report)) bar.suggest(page.suggest);
+
+  const live = liveButton();
+  const refresh = async (fresh) => {
+    const results = await Promise.allSettled(panels.map((panel) => panel.refresh(fresh)));
+    const gone = results.some(({ reason }) => reason instanceof Away);
+    showAway(gone);
+    if (!gone) live.asOf(new Date());
+    host.setAttribute("aria-busy", "false");
+    return !gone;
+  };
+  onChange(() => {
+    bar.show();
+    live.show();
+    for (const panel of panels) panel.syncTable();
+    refresh(false);
+  });
+  addEventListener("themechange", () => { for (const panel of panels) panel.draw(); });
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  await refresh(true);
+  keepUp(refresh, live);
+}
+
+// Ask now and then whether anything arrived, and ask the reports again only then. A slow answer slows the asking.
+async function keepUp(refresh, live) {
+  let seen = null, last = performance.now(), pause = PULSE_MS, whole = true;
+  for (;;) {
+    await new Promise((resolve) => { setTimeout(resolve, pause); });
+    if (document.hidden || !live.on()) continue;
+    try {
+      const { pulse } = await ask("/api/pulse");
+      const begun = performance.now();
+      const back = !whole;
+      showAway(false);
+      if (pulse !== seen && seen !== null || back || begun - last > AT_LEAST_MS) {
+        whole = await refresh(true);
+        last = performance.now();
+      }
+      seen = pulse;
+      live.asOf(new Date());
+      pause = Math.max(PULSE_MS, 2 * (performance.now() - begun));
+    } catch (error) {
+      whole = false;
+      showAway(error instanceof Away);
+    }
   }
 }
 
-function writeAddress() {
-  const chosen = [...new FormData(filters)].filter(([, value]) => value !== "");
-  history.replaceState(null, "", `?${new URLSearchParams(chosen)}`);
-}
-
-function paramsFor(panel, report) {
-  const chosen = { ...Object.fromEntries(new FormData(filters)), ...panel.params };
-  chosen.bucket ??= BUCKETS[chosen.since];
-  const known = new Set(report.params.map(({ name }) => name).filter((name) => !(panel.ignores ?? []).includes(name)));
-  return Object.fromEntries(Object.entries(chosen).filter(([name]) => known.has(name)));
-}
-
-function addPanel(panel, report) {
-  const drawing = el("div", {}, el("p", { class: "quiet" }, "Loading …"));
-  const rows = el("div");
-  const sql = el("pre", {}, report.sql);
-  const downloads = el("p");
-  const section = el("section", { class: panel.wide ? "panel wide" : "panel", "aria-label": panel.title ?? report.question },
-    el("h2", {}, panel.title ?? report.question), panel.notice ? el("p", { class: "quiet" }, panel.notice) : null, drawing,
-    el("details", {}, el("summary", {}, "Table, SQL, download"), rows, sql, downloads));
-  document.getElementById("panels").append(section);
-
-  let last = "";
-  return async () => {
-    const params = paramsFor(panel, report);
-    const path = `/api/reports/${panel.report}`;
-    try {
-      const answer = await ask(path, params);
-      const text = JSON.stringify(answer);
-      if (text === last) return;
-      last = text;
-      const empty = el("p", { class: "quiet" }, "Nothing in this range.");
-      drawing.replaceChildren(answer.rows.length ? marks[panel.mark](panel, answer) : empty);
-      rows.replaceChildren(panel.mark === "table" ? "" : table({}, answer));
-      downloads.replaceChildren(...["csv", "parquet", "json"].map((format) =>
-        el("a", { href: `${path}?${new URLSearchParams({ ...params, format })}` }, `${format} `)));
-    } catch (error) {
-      last = "";
-      drawing.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+async function untilAnswered(question) {
+  for (;;) {
+    try { return await question(); } catch (error) {
+      if (!(error instanceof Away)) throw error;
+      showAway(true);
+      await new Promise((resolve) => { setTimeout(resolve, PULSE_MS); });
     }
-  };
+  }
 }
 
-async function main() {
-  connectSearch();
-  readAddress();
-  const name = location.pathname.split("/").filter(Boolean).pop() ?? "overview";
-  const [page, menu] = await Promise.all([ask(`/api/pages/${name}`), ask("/api/reports")]);
-  document.title = document.getElementById("title").textContent = page.title;
-  document.getElementById("notice").textContent = page.notice;
-  const reports = new Map(menu.map((report) => [report.name, report]));
-  const refreshes = page.panels.filter((panel) => reports.has(panel.report)).map((panel) => addPanel(panel, reports.get(panel.report)));
-  const refresh = async () => {
-    await Promise.all(refreshes.map((one) => one()));
-    status.textContent = `as of ${new Date().toISOString().slice(11, 19)} UTC`;
-  };
-  filters.addEventListener("change", () => { writeAddress(); refresh(); });
-  filters.addEventListener("submit", (event) => event.preventDefault());
-  await refresh();
-  setInterval(() => { if (!document.hidden && !filters.elements.live.checked) refresh(); }, REFRESH_MS);
+let goneSince = null;
+function showAway(gone) {
+  if (gone === !away.hidden) return;
+  goneSince = gone ? new Date().toISOString().slice(11, 19) : null;
+  away.hidden = !gone;
+  away.textContent = gone ? `The server has not answered since ${goneSince} UTC; what you see is its last answer. Asking again …` : "";
 }
 
-main().catch((error) => document.getElementById("panels").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));
+function liveButton() {
+  const button = el("button", { type: "button", class: "small" });
+  const status = el("output", { class: "quiet" });
+  document.getElementById("live").append(el("span", { class: "dot", "aria-hidden": "true" }), status, button);
+  const on = () => state().live !== "off" && !state().until;
+  const show = () => {
+    document.getElementById("live").classList.toggle("on", on());
+    button.textContent = state().live === "off" ? "Resume" : "Pause";
+    button.disabled = Boolean(state().until);
+    button.title = button.disabled ? "The range has an end, so nothing new can appear in it" : "";
+  };
+  button.addEventListener("click", () => { change({ live: state().live === "off" ? null : "off" }); });
+  show();
+  return { on, show, asOf: (time) => { status.textContent = `${on() ? "Live" : "Paused"}, as of ${time.toISOString().slice(11, 19)} UTC`; } };
+}
+
+main().catch((error) => {
+  host.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+  throw error;
+});

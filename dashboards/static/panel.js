@@ -1,0 +1,176 @@
+// One panel: a question, its drawing, and what the drawing rests on: unit, denominator, n, table, SQL, downloads.
+// It knows five states: waiting, slow, drawn, empty, refused. What is drawn stays until there is something better.
+import { address, ask, Away } from "./api.js";
+import { copyButton, el } from "./dom.js";
+import { count, words } from "./format.js";
+import { marks } from "./marks/all.js";
+import { tableOf } from "./marks/table.js";
+import { change, state, toggle } from "./state.js";
+
+const SLOW_MS = 1500;
+
+export class Panel {
+  constructor(panel, report, view) {
+    Object.assign(this, { panel, report, view, path: `/api/reports/${panel.report}`, last: null, answer: null });
+    this.title = panel.title ?? report.question;
+    this.drawing = el("div", { class: "drawing" });
+    this.note = el("p", { class: "note", hidden: true });
+    this.facts = el("p", { class: "facts" });
+    this.table = el("div", { hidden: true });
+    this.sql = el("div", { class: "sql", hidden: true });
+    this.wait = el("p", { class: "wait", role: "status" });
+    this.tools = el("div", { class: "tools" });
+    this.element = el("section", { class: `panel ${panel.size ?? "half"}`, id: panel.id, "aria-labelledby": `${panel.id}-title`, "aria-busy": "true" },
+      el("h2", { id: `${panel.id}-title` }, this.title),
+      panel.notice && el("p", { class: "quiet notice" }, panel.notice),
+      this.note, this.drawing, this.wait, this.table, this.sql, el("footer", {}, this.facts, this.tools));
+    this.skeleton();
+    this.makeTools();
+  }
+
+  skeleton() { this.drawing.replaceChildren(el("div", { class: "skeleton", "aria-hidden": "true" })); }
+
+  // Ask again where the parameters changed or `fresh` says that the store did; draw only what differs.
+  async refresh(fresh) {
+    const params = this.params();
+    const key = JSON.stringify(params);
+    if (key === this.asked && !fresh && this.answer) return;
+    this.going?.abort();
+    const going = (this.going = new AbortController());
+    const slow = setTimeout(() => {
+      this.element.classList.add("slow");
+      this.wait.textContent = "This one takes a while …";
+    }, SLOW_MS);
+    try {
+      const answer = await ask(this.path, params, going.signal);
+      this.asked = key;
+      this.show(answer, params);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.asked = null;
+      if (error instanceof Away) throw error;
+      this.refused(error);
+    } finally {
+      clearTimeout(slow);
+      if (this.going === going) {
+        this.element.classList.remove("slow");
+        this.wait.textContent = "";
+        this.element.setAttribute("aria-busy", "false");
+      }
+    }
+  }
+
+  show(answer, params) {
+    const text = JSON.stringify([answer.rows, params]);
+    if (text === this.last) return;
+    this.last = text;
+    this.answer = answer;
+    this.element.classList.remove("refused");
+    this.draw();
+    this.links(params);
+    this.facts.textContent = this.describe(answer);
+    this.fillTable();
+    const ignored = this.ignored();
+    this.note.hidden = !ignored.length;
+    this.note.textContent = ignored.length ? `Not filtered by ${ignored.map(words).join(", ")}.` : "";
+  }
+
+  draw() {
+    if (!this.answer) return;
+    const { rows } = this.answer;
+    this.element.dataset.rows = rows.length;
+    if (!rows.length || (this.panel.n && rows.every((row) => !row[this.panel.n]))) {
+      this.drawing.replaceChildren(el("p", { class: "empty" }, this.panel.empty ?? "Nothing in this range."));
+      return;
+    }
+    marks[this.panel.mark](this.drawing, this.panel, this.answer, this.context());
+  }
+
+  context() {
+    const selects = this.panel.selects ?? {};
+    const wanted = (row) => Object.fromEntries(Object.entries(selects).map(([param, column]) => [param, row[column]]));
+    return {
+      title: this.title,
+      range: this.view.range(),
+      zoom: (from, to) => this.view.zoom(from, to),
+      select: (row) => {
+        const changes = wanted(row);
+        if (Object.keys(changes).length) toggle(changes);
+      },
+      isSelected: (row) => {
+        const now = state();
+        const entries = Object.entries(wanted(row));
+        return entries.length > 0 && entries.every(([param, value]) => now[param] === String(value ?? ""));
+      },
+    };
+  }
+
+  refused(error) {
+    this.last = null;
+    this.answer = null;
+    this.element.classList.add("refused");
+    this.drawing.replaceChildren(el("div", { class: "error", role: "alert" }, el("p", {}, error.message),
+      el("button", { type: "button", class: "small", on: { click: () => this.refresh(true) } }, "Try again")));
+  }
+
+  // The view's parameters that this report knows, and the panel's own on top.
+  params() {
+    const known = this.known();
+    const chosen = Object.fromEntries(Object.entries(this.view.params()).filter(([name]) => known.has(name)));
+    return { ...chosen, ...this.panel.params };
+  }
+
+  known() {
+    const ignores = this.panel.ignores ?? [];
+    return new Set(this.report.params.map(({ name }) => name).filter((name) => !ignores.includes(name)));
+  }
+
+  ignored() {
+    const known = this.known();
+    return this.view.chosen().filter((name) => !known.has(name) && !(name in (this.panel.params ?? {})));
+  }
+
+  describe({ rows }) {
+    const { unit, of, n, total } = this.panel;
+    const sum = n ? rows.reduce((before, row) => (total ? Math.max(before, row[n] ?? 0) : before + (row[n] ?? 0)), 0) : rows.length;
+    return [unit, of && `of ${of}`, `n = ${count(sum)}${n ? "" : rows.length === 1 ? " row" : " rows"}`].filter(Boolean).join(" · ");
+  }
+
+  makeTools() {
+    const opens = (label, part, fill) => {
+      const button = el("button", { type: "button", class: "small plain", "aria-expanded": "false", "aria-label": `${label}: ${this.title}` }, label);
+      const set = (open) => {
+        part.hidden = !open;
+        button.setAttribute("aria-expanded", String(open));
+        if (open) fill();
+      };
+      button.addEventListener("click", () => {
+        if (label !== "Table") return set(part.hidden);
+        const opened = new Set((state().tables ?? "").split(" ").filter(Boolean));
+        if (part.hidden) opened.add(this.panel.id); else opened.delete(this.panel.id);
+        change({ tables: [...opened].join(" ") }, { quietly: true });
+      });
+      return { button, set };
+    };
+    const table = opens("Table", this.table, () => this.fillTable());
+    this.showTable = table.set;
+    const sql = opens("SQL", this.sql, () => {
+      if (!this.sql.childElementCount) this.sql.append(copyButton(this.report.sql, "Copy SQL"), el("pre", { tabindex: 0 }, this.report.sql));
+    });
+    this.csv = el("a", { class: "small", download: "", "aria-label": `CSV: ${this.title}` }, "CSV");
+    this.parquet = el("a", { class: "small", download: "", "aria-label": `Parquet: ${this.title}` }, "Parquet");
+    this.tools.append(...(this.panel.mark === "table" ? [] : [table.button]), sql.button, this.csv, this.parquet);
+    this.links(this.params());
+  }
+
+  fillTable() {
+    if (!this.table.hidden && this.answer) this.table.replaceChildren(tableOf(this.answer, { title: `Table: ${this.title}` }));
+  }
+
+  links(params) {
+    this.csv.href = address(this.path, { ...params, format: "csv" });
+    this.parquet.href = address(this.path, { ...params, format: "parquet" });
+  }
+
+  syncTable() { this.showTable((state().tables ?? "").split(" ").includes(this.panel.id)); }
+}
