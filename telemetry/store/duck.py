@@ -1,31 +1,43 @@
-"""Own the DuckDB file: open it, commit batches of spans, answer queries.
+"""Own the DuckDB file: commit batches of spans, fold and checkpoint them, answer queries.
 
-One process owns the file, and one `Store` in it; `writer.py` gives the writing half to one thread.
-Commits are serialised by a lock; queries run beside them on connections of their own and see whole commits only.
+One process owns the file, and one `Store` in it; `writer.py` gives the writing half to threads of its own.
+How the tables hang together is told in `relations.py`.
 """
 
 import contextlib
+import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
-from telemetry import settings
-from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
+from telemetry.errors import DecodeError, StoreError, StoreLocked
+from telemetry.store import opening, relations
+from telemetry.store.ledger import Ledger
+from telemetry.store.reading import Reader
+from telemetry.store.recent import GENERATION, Hashes, Recent
 
-SCHEMA_VERSION: Final = 1
-RELATIONS: Final = ("spans", "connections", "steps", "sessions", "episodes", "samples")
-"""What reports may read, in the order in which their definitions build on one another."""
+FOLD_ROWS: Final = 122_880
+"""Waiting spans that make a fold worthwhile: one row group of DuckDB.
+A report groups what waits, 10 to 60 ms for these."""
+MOST_WAITING_ROWS: Final = 8 * FOLD_ROWS
+"""When folding lags this far behind, commits wait for it."""
+CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
+"""With DuckDB's default of 16 MB, checkpoints could not keep up with 40,000 spans/s; this is some 300,000 spans."""
+REMEMBERED_NS: Final = 15 * 60 * 1_000_000_000
+"""On opening, spans of the last quarter of an hour before the last one are remembered: senders repeat what a crash
+left unacknowledged. Collectors give up after five minutes."""
 
 _open_paths: set[Path] = set()
-"""DuckDB lets one process open a file twice; two stores on it would each drop only the duplicates that they saw."""
+"""DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,59 +50,271 @@ class Committed:
 
 
 class Store:
-    """The one owner of the file. Any thread may call it; commits wait for one another, queries wait for nothing."""
+    """The one owner of the file.
 
-    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+    Any thread may call it.
+    Commits wait for one another and for nothing else.
+    Folding, checkpoints and pruning run beside them, one at a time.
+    Queries wait for nothing and see whole commits only.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool, memory_limit_bytes: int, clock: Callable[[], int], remembered: int
+    ) -> None:
         self.path = path
         self.read_only = read_only
-        self._connection = connection
-        self._writing = threading.Lock()
-        self._columns = _columns(connection)
+        self.memory_limit_bytes = memory_limit_bytes
+        self.trouble: str | None = None
+        """Why folding, a checkpoint or pruning failed last; None means that the last one went well."""
+        self._clock = clock
+        self._remembered = remembered
+        self._tending = threading.Lock()
+        self._writing = threading.RLock()
+        """Taken after `_tending` where both are needed."""
+        self._readers: set[Reader] = set()
+        self._readers_lock = threading.Lock()
+        self._closed = False
+        self._connect()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> "Store":
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        memory_limit_bytes: int | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        remembered: int = GENERATION,
+    ) -> "Store":
         """Open the file, or make it.
+
+        Args:
+            memory_limit_bytes: for ingest and queries together. None means half of the machine's memory.
+            clock: nanoseconds UTC; dates the ledger.
+            remembered: half of the spans among which duplicates are found, at least.
 
         Raises:
             StoreLocked: another process, or another Store of this one, has it open.
             SchemaMismatch: it was written by a newer version.
-            StoreError: it is damaged, is no store, or its folder cannot be written.
+            StoreError: it is damaged, is no store, or cannot be written.
         """
         path = Path(path).expanduser().resolve()
         if read_only and not path.exists():
             raise StoreError(f"there is no store at {path}; `telemetry serve` makes one")
         if path in _open_paths:
             raise StoreLocked(f"{path} is open in this process already", path=str(path), pid=os.getpid())
-        connection = _connect(path, read_only=read_only)
-        try:
-            _prepare(connection, path, read_only=read_only)
-            store = cls(path, connection, read_only=read_only)
-        except BaseException:
-            connection.close()
-            raise
+        limit = memory_limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        store = cls(path, read_only=read_only, memory_limit_bytes=limit, clock=clock, remembered=remembered)
         _open_paths.add(path)
         return store
 
-    def commit(self, tables: Sequence[pa.Table]) -> Committed:
+    # Writing
+
+    def commit(
+        self, tables: Sequence[pa.Table], *, transport: str = "import", ledger: Ledger | None = None
+    ) -> Committed:
         """Store the spans of all tables in one transaction; durable and queryable on return.
 
         Raises:
+            DecodeError: a table holds what no span can.
             StoreError: nothing of them was stored: the disk is full, say.
         """
-        batch = pa.concat_tables(tables)
-        columns = ", ".join(f"{name}::json::variant" if kind == "VARIANT" else name for name, kind in self._columns)
+        each = self.commit_each([(table, transport) for table in tables], ledger)
+        return Committed(sum(one.stored for one in each), sum(one.duplicates for one in each))
+
+    def commit_each(self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None) -> list[Committed]:
+        """Store several requests, each with its transport, and what was refused, in one transaction.
+
+        Raises: as `commit`.
+        """
+        if self.read_only:
+            raise StoreError(f"{self.path} is open for reading only")
+        if self._waiting_rows >= MOST_WAITING_ROWS:
+            self.tend()
         with self._writing:
-            self._connection.register("batch", batch)
+            self._revive()
             try:
-                self._connection.execute("begin")
-                stored = self._connection.execute(f"insert into spans select {columns} from batch").fetchall()[0][0]
-                self._connection.execute("commit")
+                return self._commit(requests, refused or Ledger())
+            except duckdb.FatalException as error:
+                self._broken = True
+                raise _refusal(error, self.path) from error
+            except (duckdb.DataError, duckdb.InvalidInputException, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                self._roll_back(self._writer)
+                raise DecodeError(f"the spans cannot be stored: {error}") from error
             except duckdb.Error as error:
-                self._roll_back()
-                raise StoreError(f"could not write to {self.path}: {error}") from error
+                self._roll_back(self._writer)
+                raise _refusal(error, self.path) from error
+
+    def record_rejection(self, transport: str, reason: str, count: int, example: str | None = None) -> None:
+        """Write down that spans, or a whole request, were refused.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        ledger = Ledger()
+        ledger.refuse(transport, reason, count, example)
+        self.commit_each([], ledger)
+
+    def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger) -> list[Committed]:
+        kept, hashes = [], []
+        for table in self._without_duplicates([table for table, _ in requests]):
+            kept.append(table[0])
+            hashes.append(table[1])
+        entries = Ledger()
+        for (table, transport), rest in zip(requests, kept, strict=True):
+            entries.accept(transport, rest, table.num_rows - rest.num_rows)
+        entries.take_over(ledger)
+        batch = pa.concat_tables([_encoded(table) for table in kept]) if kept else None
+        with _registered(self._writer, batch=batch, entries=entries.table(self._clock())):
+            self._writer.execute("begin")
+            if batch is not None and batch.num_rows:
+                self._writer.execute(f"insert into stored.spans_{self._side} select {self._values} from batch")
+            self._writer.execute(f"insert into stored.ledger_{self._side} by name from entries")
+            self._writer.execute("commit")
+        for added in hashes:
+            self._recent.add(added)
+        self._waiting_rows += batch.num_rows if batch is not None else 0
+        return [
+            Committed(rest.num_rows, table.num_rows - rest.num_rows)
+            for (table, _), rest in zip(requests, kept, strict=True)
+        ]
+
+    def _without_duplicates(self, tables: list[pa.Table]) -> Iterator[tuple[pa.Table, Hashes]]:
+        """Each table without the spans that are stored already or came before in these, and its spans' hashes."""
+        if not tables:
+            return
+        batch = pa.concat_tables(table.select(["trace_id", "span_id", "start_ns"]) for table in tables)
+        with _registered(self._writer, batch=batch):
+            found = self._writer.execute("select hash(trace_id, span_id) as h from batch").fetchnumpy()["h"]
+            hashes: Hashes = np.asarray(found, np.uint64)
+            suspects = self._recent.suspects(hashes)
+            keep = np.ones(batch.num_rows, np.bool_)
+            if suspects.any():
+                keep[suspects] = self._first_seen(batch.filter(pa.array(suspects)))
+        start = 0
+        for table in tables:
+            part = slice(start, start + table.num_rows)
+            start = part.stop
+            whole = bool(keep[part].all())
+            yield (table if whole else table.filter(pa.array(keep[part]))), hashes[part][keep[part]]
+
+    def _first_seen(self, suspects: pa.Table) -> list[bool]:
+        """Which suspects are neither stored nor a repetition of one before.
+
+        A span that is sent again starts at the same time, so the rest of the file need not be read.
+        """
+        with _registered(self._writer, suspects=suspects):
+            rows = self._writer.execute(
+                "select s.trace_id, s.span_id from main.spans s semi join suspects using (trace_id, span_id) "
+                "where s.start_ns between (select min(start_ns) from suspects) and (select max(start_ns) from suspects)"
+            ).fetchall()
+        seen = set(rows)
+        first = []
+        for key in zip(suspects["trace_id"].to_pylist(), suspects["span_id"].to_pylist(), strict=True):
+            first.append(key not in seen)
+            seen.add(key)
+        return first
+
+    # Tending
+
+    def tend(self, *, now: bool = False) -> None:
+        """Fold and checkpoint what is due; commits and queries go on meanwhile.
+
+        DuckDB lets others insert during a checkpoint only when it may not vacuum, that is while another transaction has
+        uncommitted rows: `stored.held` is there for that. And it locks each table while it writes it: so new spans go
+        to the other inbox. (Measured: without either, every commit waits for the whole checkpoint, 1 to 2 s for 300,000
+        spans; with both, the worst of a thousand commits waited 36 ms.)
+
+        Args:
+            now: whether or not it is due.
+
+        Raises:
+            StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
+        """
+        with self._maintained() as connection:
+            if now or self._waiting_rows >= FOLD_ROWS:
+                for _ in relations.SIDES:
+                    self._fold(connection, self._other_side())
+                    self._switch()
+            if now or self._wal_bytes() >= CHECKPOINT_WAL_BYTES:
+                with self.transaction(connection.cursor()) as other:
+                    other.execute("insert into stored.held values (1)")
+                    connection.execute("checkpoint")
+                    other.execute("rollback")
+                    other.execute("begin")
+
+    def compact(self) -> None:
+        """Checkpoint and give the room of deleted rows back to the file; commits wait meanwhile.
+
+        Raises:
+            StoreError: it failed.
+        """
+        with self._maintained() as connection:
+            connection.execute("checkpoint")
+
+    def _fold(self, connection: duckdb.DuckDBPyConnection, side: str) -> None:
+        """Move the spans of an inbox that receives none to the others, and merge what they say."""
+        arrived = connection.execute(f"select count(*) from stored.spans_{side}").fetchall()[0][0]
+        listed = connection.execute(f"select count(*) from stored.ledger_{side}").fetchall()[0][0]
+        if not arrived and not listed:
+            return
+        with self.transaction(connection):
+            for relation in relations.MERGED:
+                connection.execute(relation.fold(side))
+            connection.execute(f"insert into stored.spans by name from stored.spans_{side} order by trace_id, start_ns")
+            for name in relations.INBOXES:
+                connection.execute(f"drop table stored.{name}_{side}")
+                connection.execute(relations.inbox(name, side))
+        with self._writing:
+            self._waiting_rows -= arrived
+
+    @contextlib.contextmanager
+    def _maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The one connection for what changes stored rows, for one at a time."""
+        with self._tending:
+            if self._closed or self.read_only:
+                raise StoreError(f"{self.path} is closed, or open for reading only")
+            with self._writing:
+                self._revive()
+            connection = self._root.cursor()
+            try:
+                yield connection
+                self.trouble = None
+            except duckdb.Error as error:
+                self._broken = self._broken or isinstance(error, duckdb.FatalException)
+                refusal = _refusal(error, self.path)
+                self.trouble = refusal.message
+                raise refusal from error
             finally:
-                self._connection.unregister("batch")
-        return Committed(stored, batch.num_rows - stored)
+                connection.close()
+
+    maintained = _maintained
+
+    @contextlib.contextmanager
+    def transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Commit at the end of the block, roll back on an exception."""
+        connection.execute("begin")
+        try:
+            yield connection
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        connection.execute("commit")
+
+    def _other_side(self) -> str:
+        return "b" if self._side == "a" else "a"
+
+    def _switch(self) -> None:
+        with self._writing:
+            self._side = self._other_side()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self.path.with_name(self.path.name + ".wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    # Reading
 
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
@@ -101,31 +325,60 @@ class Store:
             timeout_s: None means no limit.
 
         Raises:
-            StoreError: the statement cannot be run, or took longer than `timeout_s`.
+            StoreError: the statement cannot be run, took longer than `timeout_s`, or needs too much memory.
         """
-        cursor = self._connection.cursor()
-        timer = threading.Timer(timeout_s, cursor.interrupt) if timeout_s else None
+        with self.reader() as reader:
+            return reader.query(sql, params, timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """A connection for queries, which another thread may cancel."""
+        with self._readers_lock:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed")
+            reader = Reader(self._root.cursor())
+            self._readers.add(reader)
         try:
-            if timer:
-                timer.start()
-            answer = cursor.sql(sql, params=dict(params or {}))
-            if answer is None:
-                raise StoreError("only a statement that answers with rows can be asked")
-            return answer.to_arrow_table()
-        except duckdb.InterruptException as error:
-            raise StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range") from error
-        except duckdb.Error as error:
-            raise StoreError(f"the query failed: {error}") from error
+            yield reader
         finally:
-            if timer:
-                timer.cancel()
-            cursor.close()
+            reader.close()
+            with self._readers_lock:
+                self._readers.discard(reader)
+
+    def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
+        """All spans of some attempts, by time: VARIANT columns as JSON text.
+
+        Their times are looked up in `connections` first, so that only a few row groups of `spans` are read.
+        """
+        ids = list(trace_ids)
+        bounds = self.query(
+            "select min(start_ns) as first, max(last_seen_ns) as last from connections "
+            "where trace_id in (select unnest($ids))",
+            {"ids": ids},
+        ).to_pylist()[0]
+        limits = "" if bounds["first"] is None else "and start_ns between $first and $last "
+        params: dict[str, Any] = {"ids": ids, **({} if bounds["first"] is None else bounds)}
+        columns = ", ".join(f"{n}::json::varchar as {n}" if k == "VARIANT" else n for n, k in self._columns)
+        return self.query(
+            f"select {columns} from spans where trace_id in (select unnest($ids)) {limits}"
+            "order by start_ns, end_ns desc",
+            params,
+        )
+
+    def info(self) -> dict[str, Any]:
+        """What is in the file, for `telemetry store info` and the pages."""
+        from telemetry.store.checks import info
+
+        return info(self)
+
+    # The file
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        with self._writing:
-            self._connection.close()
-            _open_paths.discard(self.path)
+        """Cancel queries, checkpoint, and close the file; a second call does nothing."""
+        with self._tending, self._writing:
+            if not self._closed:
+                self._disconnect()
+                _open_paths.discard(self.path)
 
     def __enter__(self) -> "Store":
         return self
@@ -133,54 +386,90 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _roll_back(self) -> None:
-        with contextlib.suppress(duckdb.TransactionException):  # some failures end the transaction by themselves
-            self._connection.execute("rollback")
+    def _connect(self) -> None:
+        self._root = opening.connect(self.path, read_only=self.read_only, memory_limit_bytes=self.memory_limit_bytes)
+        try:
+            opening.prepare(self._root, self.path, read_only=self.read_only)
+            self._columns = opening.span_columns(self._root)
+            self._values = ", ".join(f"{n}::json::variant" if k == "VARIANT" else n for n, k in self._columns)
+            self._writer = self._root.cursor()
+            self._side = "a"
+            self._waiting_rows = self._root.execute("select count(*) from stored.spans_inbox").fetchall()[0][0]
+            self._recent = Recent(self._remembered)
+            if not self.read_only:
+                self._remember()
+        except duckdb.Error as error:
+            self._root.close()
+            raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error
+        except BaseException:
+            self._root.close()
+            raise
+        self._broken = False
+        self._closed = False
+
+    def _remember(self) -> None:
+        hashes = self._root.execute(
+            "select hash(trace_id, span_id) as h from main.spans "
+            "where received_ns >= (select max(received_ns) from main.spans) - $window "
+            "order by received_ns desc limit $most",
+            {"window": REMEMBERED_NS, "most": self._remembered},
+        ).fetchnumpy()["h"]
+        self._recent.add(np.asarray(hashes, np.uint64))
+
+    def _disconnect(self) -> None:
+        with self._readers_lock:
+            self._closed = True
+            readers = list(self._readers)
+        for reader in readers:
+            reader.cancel()
+        for reader in readers:
+            reader.close()
+        self._writer.close()
+        self._root.close()
+
+    def _revive(self) -> None:
+        """Open the file again after an error that left the connection unusable: its write-ahead log has what was
+        acknowledged, and perhaps more, which is then found to be there."""
+        if self._closed and not self._broken:
+            raise StoreError(f"{self.path} is closed")
+        if self._broken:
+            _log.warning("opening %s again after: %s", self.path, self.trouble)
+            if not self._closed:
+                self._disconnect()
+            self._connect()
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        with contextlib.suppress(duckdb.Error):  # some failures end the transaction, or the connection, by themselves
+            connection.execute("rollback")
 
 
-def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the file with DuckDB, and say clearly why when that fails."""
+@contextlib.contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None) -> Iterator[None]:
+    """Let SQL read Arrow tables by name."""
+    for name, table in tables.items():
+        if table is not None:
+            connection.register(name, table)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return duckdb.connect(str(path), read_only=read_only)
-    except OSError as error:
-        raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
-    except duckdb.IOException as error:
-        if "Could not set lock" in str(error):
-            found = re.search(r"PID (\d+)", str(error))
-            pid = int(found[1]) if found else None
-            holder = f"process {pid}" if pid else "another process"
-            raise StoreLocked(f"{path} is in use by {holder}", path=str(path), pid=pid) from error
-        raise StoreError(f"cannot open {path}: {error}") from error
-    except duckdb.Error as error:
-        raise StoreError(f"cannot open {path}: {error}") from error
+        yield
+    finally:
+        for name in tables:
+            with contextlib.suppress(duckdb.Error):
+                connection.unregister(name)
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
-    """Make the schema in a fresh file, check its version in any other."""
-    tables = {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
-    if not tables and not read_only:
-        connection.execute("begin")
-        connection.execute("create table store (schema_version bigint, created_ns bigint)")
-        connection.execute("insert into store values (?, ?)", [SCHEMA_VERSION, time.time_ns()])
-        folder = settings.data_folder("queries") / "schema"
-        for name in RELATIONS:
-            connection.execute((folder / f"{name}.sql").read_text())
-        connection.execute("commit")
-        return
-    if "store" not in tables:
-        raise StoreError(f"{path} is a DuckDB file, but not a telemetry store; choose another path")
-    found = connection.execute("select schema_version from store").fetchall()[0][0]
-    if found != SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"{path} has schema version {found}; this version of telemetry knows {SCHEMA_VERSION}",
-            path=str(path),
-            found=found,
-            expected=SCHEMA_VERSION,
-        )
+def _encoded(table: pa.Table) -> pa.Table:
+    """The table with its repetitive JSON as dictionaries: DuckDB then reads each text once, not once a span."""
+    for name in ("resource_attributes", "scope_attributes"):
+        place = table.schema.get_field_index(name)
+        if pa.types.is_string(table.schema.field(place).type):
+            table = table.set_column(place, name, table[name].combine_chunks().dictionary_encode())
+    return table
 
 
-def _columns(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    return connection.execute(
-        "select column_name, data_type from duckdb_columns() where table_name = 'spans' order by column_index"
-    ).fetchall()
+def _refusal(error: duckdb.Error, path: Path) -> StoreError:
+    text = str(error)
+    if "No space left" in text or "write all bytes" in text or "File too large" in text:
+        return StoreError(f"the disk of {path} is full; make room, and send again")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return StoreError(f"too little memory to write to {path}; send again later")
+    return StoreError(f"could not write to {path}: {text.splitlines()[0]}")

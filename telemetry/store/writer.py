@@ -1,116 +1,184 @@
-"""Commit waiting requests together on the store's one writer thread.
+"""Commit waiting requests together on the store's writer thread, and tend the store on another.
 
 A request waits for the commit that is under way; then all that wait are committed as one batch.
 So batches grow with load, and an idle store answers at once.
+The second thread folds, checkpoints and prunes, so that no request waits for that.
 """
 
 import asyncio
+import logging
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
-from telemetry.errors import Overloaded, StoreError
+from telemetry.errors import DecodeError, IngestError, Overloaded, StoreError
 from telemetry.store.duck import Committed, Store
+from telemetry.store.ledger import Ledger
+from telemetry.store.retention import Retention, prune
 
 MAX_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""Of decoded columns. Two seconds of 150,000 spans/s at about 700 bytes a span."""
+"""Of decoded columns: two seconds of 150,000 spans/s at about 700 bytes a span."""
 MAX_WAITING_REQUESTS: Final = 4096
 MAX_BATCH_ROWS: Final = 50_000
-"""A larger batch is no faster per span, and makes those that wait for it wait longer."""
+"""A larger batch is hardly faster per span, and makes those that wait for it wait longer."""
+TEND_EVERY_S: Final = 0.5
+PRUNE_EVERY_S: Final = 600.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Request:
     table: pa.Table
+    transport: str
     size_bytes: int
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Committed]"
 
 
 class Writer:
-    """Takes requests from any event loop; its thread is the only one that commits."""
+    """Takes requests from any event loop; its first thread is the only one that commits."""
 
     def __init__(
         self,
         store: Store,
         *,
+        retention: Retention | None = None,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
         max_waiting_requests: int = MAX_WAITING_REQUESTS,
     ) -> None:
+        """
+        Args:
+            retention: what to prune every ten minutes. None keeps everything.
+            max_waiting_bytes: of decoded columns, waiting or being committed.
+        """
         self.store = store
+        self._retention = retention
         self._max_waiting_bytes = max_waiting_bytes
         self._max_waiting_requests = max_waiting_requests
         self._waiting: deque[_Request] = deque()
+        self._refused = Ledger()
         self._in_flight_bytes = 0
         self._in_flight_requests = 0
         self._closing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        self._done = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write, name="store-writer", daemon=True),
+            threading.Thread(target=self._tend, name="store-tender", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    async def submit(self, table: pa.Table) -> Committed:
+    async def submit(self, table: pa.Table, transport: str = "import") -> Committed:
         """Store the spans of one request; returns once they are durable and queryable.
+
+        Args:
+            table: of the receiver's SPANS_SCHEMA.
+            transport: for the ledger: grpc, http/protobuf, http/json, import.
 
         Raises:
             Overloaded: too much is in flight, the store is closing, or the disk would not take it; send it again later.
+            DecodeError: the table holds what no span can.
         """
         if table.num_rows == 0:
             return Committed(0, 0)
         loop = asyncio.get_running_loop()
-        request = _Request(table, table.nbytes, loop, loop.create_future())
+        request = _Request(table, transport, table.nbytes, loop, loop.create_future())
         with self._changed:
             if self._closing:
                 raise Overloaded("the store is closing")
-            if (
-                self._in_flight_requests >= self._max_waiting_requests
-                or self._in_flight_bytes + request.size_bytes > self._max_waiting_bytes
-            ):
-                raise Overloaded("too many spans are waiting to be stored")
+            alone = self._in_flight_requests == 0
+            too_many = self._in_flight_requests >= self._max_waiting_requests
+            too_large = self._in_flight_bytes + request.size_bytes > self._max_waiting_bytes
+            if too_many or (too_large and not alone):
+                raise Overloaded("too many spans are waiting to be stored; send these again later")
             self._in_flight_requests += 1
             self._in_flight_bytes += request.size_bytes
             self._waiting.append(request)
             self._changed.notify()
         return await request.answer
 
+    def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
+        """Have the next commit write down that spans, or a whole request, were refused. Does not wait."""
+        with self._changed:
+            if not self._closing:
+                self._refused.refuse(transport, reason, rejected, example)
+                self._changed.notify()
+
     async def close(self) -> None:
-        """Commit what waits, answer it, and end the thread. The store stays open."""
+        """Commit what waits, answer it, and end the threads. The store stays open."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+        self._done.set()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
-    def _run(self) -> None:
-        while group := self._next_group():
-            try:
-                answer: Committed | Exception = self.store.commit([request.table for request in group])
-            except StoreError as error:
-                answer = Overloaded(error.message, retry_after_s=2)
+    def _write(self) -> None:
+        while True:
+            group, refused = self._next_group()
+            if not group and not len(refused):
+                return
+            answers = self._commit(group, refused)
             with self._changed:
                 self._in_flight_requests -= len(group)
                 self._in_flight_bytes -= sum(request.size_bytes for request in group)
-            for request in group:
-                request.loop.call_soon_threadsafe(_resolve, request.answer, answer)
+            for request, answer in zip(group, answers, strict=True):
+                try:
+                    request.loop.call_soon_threadsafe(_resolve, request.answer, answer)
+                except RuntimeError:  # its event loop is closed: nobody waits any more
+                    _log.warning("nobody waits for the answer to a stored request")
 
-    def _next_group(self) -> list[_Request]:
-        """Wait for requests; empty means that the writer is closing and nothing waits."""
+    def _commit(self, group: list[_Request], refused: Ledger) -> list[Committed | IngestError]:
+        """Each request's answer. What cannot be stored spoils only its own request."""
+        try:
+            return list(self.store.commit_each([(request.table, request.transport) for request in group], refused))
+        except DecodeError as error:
+            if len(group) == 1:
+                return [error]
+            return [answer for request in group for answer in self._commit([request], Ledger())]
+        except StoreError as error:
+            return [Overloaded(error.message, retry_after_s=2) for _ in group]
+        except Exception:
+            _log.exception("a commit failed in a way that nobody thought of")
+            return [Overloaded("the store failed; its log says why", retry_after_s=2) for _ in group]
+
+    def _next_group(self) -> tuple[list[_Request], Ledger]:
+        """Wait for something to commit; nothing means that the writer is closing and nothing waits."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
+            self._changed.wait_for(lambda: self._waiting or len(self._refused) or self._closing)
+            refused, self._refused = self._refused, Ledger()
             group: list[_Request] = []
             rows = 0
             while self._waiting and (not group or rows + self._waiting[0].table.num_rows <= MAX_BATCH_ROWS):
                 request = self._waiting.popleft()
                 rows += request.table.num_rows
                 group.append(request)
-            return group
+            return group, refused
+
+    def _tend(self) -> None:
+        pruned_at = time.monotonic()
+        while not self._done.wait(TEND_EVERY_S):
+            try:
+                self.store.tend()
+                if self._retention and time.monotonic() - pruned_at >= PRUNE_EVERY_S:
+                    pruned_at = time.monotonic()
+                    prune(self.store, self._retention, now_ns=time.time_ns())
+            except StoreError as error:  # the store remembers it as its trouble, and `telemetry store info` shows it
+                _log.warning("%s", error.message)
+            except Exception:
+                _log.exception("tending the store failed in a way that nobody thought of")
 
 
-def _resolve(answer: "asyncio.Future[Committed]", result: Committed | Exception) -> None:
+def _resolve(answer: "asyncio.Future[Committed]", result: Committed | IngestError) -> None:
     if answer.done():  # its request was cancelled
         return
-    if isinstance(result, Exception):
+    if isinstance(result, IngestError):
         answer.set_exception(result)
     else:
         answer.set_result(result)

@@ -1,0 +1,163 @@
+"""Open the DuckDB file and bring it to the schema of this version, or say clearly why that cannot be."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
+from telemetry.store import relations
+
+SCHEMA_VERSION: Final = 1
+"""Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
+
+
+def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.DuckDBPyConnection:
+    """Open the file, or make it, locked down: no statement may reach another file, the network or the settings.
+
+    Raises:
+        StoreLocked: another process has it open.
+        StoreError: it is damaged, is no DuckDB file, or cannot be written.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{memory_limit_bytes}B",
+        "wal_autocheckpoint": "1TB",  # checkpoints are this store's own business: see Store.tend
+        "python_enable_replacements": False,
+        "autoload_known_extensions": False,
+        "autoinstall_known_extensions": False,
+    }
+    try:
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(str(path), read_only=read_only, config=config)
+        connection.execute(f"set allowed_directories = [{_quoted(scratch(path))}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        return connection
+    except OSError as error:
+        raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
+    except duckdb.Error as error:
+        raise _translated(error, path) from error
+
+
+def scratch(path: Path) -> Path:
+    """The one folder beside the file that its statements may write: backups are made there."""
+    return path.with_name(path.name + ".backup")
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
+    """Make the schema in a fresh file; in any other check its version, and renew what is derived.
+
+    Raises:
+        SchemaMismatch: the file was written by a newer version, or by an older one and may not be changed.
+        StoreError: it is a DuckDB file, but no store.
+    """
+    tables = {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if not tables and not read_only:
+        _make(connection)
+        return
+    if "store" not in tables:
+        raise StoreError(f"{path} is a DuckDB file, but not a telemetry store; choose another path")
+    found, fingerprint = connection.execute("select schema_version, definitions from stored.store").fetchall()[0]
+    if found > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {found}, and this version of telemetry knows up to {SCHEMA_VERSION}; "
+            "install a newer one, or choose another path",
+            path=str(path),
+            found=found,
+            expected=SCHEMA_VERSION,
+        )
+    if fingerprint == relations.fingerprint():
+        return
+    if read_only:
+        raise SchemaMismatch(
+            f"the relations in {path} are defined otherwise than in this version of telemetry; "
+            "open it once for writing (`telemetry store verify`) to bring it up to date",
+            path=str(path),
+            found=found,
+            expected=SCHEMA_VERSION,
+        )
+    _renew(connection)
+
+
+def span_columns(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Name and type of the columns of `spans`, in the order of its definition."""
+    return connection.execute(
+        "select column_name, data_type from duckdb_columns() "
+        "where schema_name = 'stored' and table_name = 'spans_a' order by column_index"
+    ).fetchall()
+
+
+def _make(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("begin")
+    for statement in relations.tables():
+        connection.execute(statement)
+    connection.execute("create table stored.store (schema_version bigint, created_ns bigint, definitions varchar)")
+    connection.execute(
+        "insert into stored.store values (?, ?, ?)", [SCHEMA_VERSION, time.time_ns(), relations.fingerprint()]
+    )
+    for statement in relations.views([name for name, _ in span_columns(connection)]):
+        connection.execute(statement)
+    connection.execute("commit")
+
+
+def _renew(connection: duckdb.DuckDBPyConnection) -> None:
+    """Follow changed definitions: add columns that `spans` lacks, and compute the merged relations again.
+
+    A span that is here already keeps a promoted attribute in `attributes`; see CONTRIBUTING.
+    """
+    connection.execute("begin")
+    connection.execute("drop schema definition cascade")
+    views = connection.execute("select schema_name, view_name from duckdb_views() where not internal").fetchall()
+    for schema, name in views:
+        connection.execute(f'drop view if exists {schema}."{name}"')
+    connection.execute("create temp table arrived as from stored.spans_a union all by name from stored.spans_b")
+    for side in relations.SIDES:
+        connection.execute(f"drop table stored.spans_{side}")
+        connection.execute(relations.inbox("spans", side))
+    have = {
+        name
+        for (name,) in connection.execute(
+            "select column_name from duckdb_columns() where schema_name = 'stored' and table_name = 'spans'"
+        ).fetchall()
+    }
+    columns = span_columns(connection)
+    for name, kind in columns:
+        if name not in have:
+            connection.execute(f"alter table stored.spans add column {name} {kind}")
+    connection.execute("insert into stored.spans by name from arrived")
+    connection.execute("drop table arrived")
+    for relation in relations.MERGED:
+        if relation.source == "spans":
+            connection.execute(f"drop table stored.{relation.name}")
+            connection.execute(relation.table)
+            connection.execute(relation.merge("stored.spans"))
+    for statement in relations.views([name for name, _ in columns]):
+        connection.execute(statement)
+    connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
+    connection.execute("commit")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _translated(error: duckdb.Error, path: Path) -> StoreError:
+    text = str(error)
+    if "Could not set lock" in text:
+        found = re.search(r"PID (\d+)", text)
+        pid = int(found[1]) if found else None
+        holder = f"process {pid}" if pid else "another process"
+        return StoreLocked(
+            f"{path} is in use by {holder}; ask it, stop it, or choose another path", path=str(path), pid=pid
+        )
+    if "not a valid DuckDB database" in text:
+        return StoreError(f"{path} is not a telemetry store; choose another path")
+    if "Permission denied" in text or "Read-only file system" in text:
+        return StoreError(f"{path} cannot be {'read' if not os.access(path, os.R_OK) else 'written'} by this user")
+    if "No space left" in text:
+        return StoreError(f"the disk of {path} is full; make room, and open it again")
+    return StoreError(f"{path} cannot be opened, it may be damaged; restore a backup ({text.splitlines()[0]})")
