@@ -13,9 +13,11 @@ It works because every column of a definition's inner select is a minimum, a max
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
 """
 
+import graphlib
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from telemetry import settings
@@ -25,8 +27,6 @@ SIDES: Final = ("a", "b")
 """Two inboxes, so that a checkpoint can write one, and lock it meanwhile, while spans arrive in the other."""
 INBOXES: Final = ("spans", "ledger")
 """What arrives, and waits in `stored.<name>_a` or `stored.<name>_b`."""
-VIEWS: Final = ("sessions", "episodes", "samples", "verdicts")
-"""Relations that are plain views: they are small, or read only a few columns."""
 
 _MERGE = {
     "min": "min({0})",
@@ -47,7 +47,11 @@ _UPDATE = {
 
 def definition(name: str) -> str:
     """The text of one file of `queries/schema/`."""
-    return (settings.data_folder("queries") / "schema" / f"{name}.sql").read_text(encoding="utf-8")
+    return (_folder() / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _folder() -> Path:
+    return settings.data_folder("queries") / "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +153,20 @@ def tables() -> list[str]:
     ]
 
 
+def plain_views() -> list[str]:
+    """Names of the files that define a view and are not kept merged, each after those that it reads from."""
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in _folder().glob("*.sql")}
+    texts = {name: text for name, text in texts.items() if f"create view {name} as" in text}
+    reads = {name: set(re.findall(r"\b(?:from|join) (\w+)", text)) & texts.keys() for name, text in texts.items()}
+    merged = {relation.name for relation in MERGED}
+    return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in merged]
+
+
 def fingerprint() -> str:
     """Changes whenever a definition changes, so that an older file is brought up to date."""
-    text = "".join(definition(name) for name in ("spans", *VIEWS)) + "".join(relation.view for relation in MERGED)
+    text = "".join(definition(name) for name in ("spans", *plain_views())) + "".join(
+        relation.view for relation in MERGED
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -180,5 +195,5 @@ def views(span_columns: list[str]) -> list[str]:
         f"select {columns} from stored.spans union all select {columns} from stored.spans_inbox",
         *(relation.view for relation in MERGED),
         *(relation.definition_view for relation in MERGED if relation.source == "spans"),
-        *(definition(name) for name in VIEWS),
+        *(definition(name) for name in plain_views()),
     ]
