@@ -1,0 +1,62 @@
+"""Run every benchmark, or those named: `python -m tests.bench [connector|decode|store|reports …]`.
+
+Each `bench_NAME.py` beside this file has a `main()` that prints its table and returns its figures.
+The figures go to `results/<date>-<machine>.json`, with the versions that made them.
+"""
+
+import importlib
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+PACKAGES = ("dp-telemetry", "duckdb", "pyarrow", "protobuf", "grpcio", "aiortc", "opentelemetry-sdk")
+
+
+def main() -> int:
+    available = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
+    chosen = sys.argv[1:] or available
+    if unknown := set(chosen) - set(available):
+        print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(available)}", file=sys.stderr)
+        return 2
+    cpu = _cpu()
+    print(f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}", file=sys.stderr)
+    figures = {}
+    for name in chosen:
+        print(f"\n== {name} ==", file=sys.stderr, flush=True)
+        figures[name] = importlib.import_module(f"tests.bench.bench_{name}").main()
+    now = datetime.now(UTC)
+    result = {
+        "at": now.isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": cpu,
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        },
+        "versions": {package: version(package) for package in PACKAGES},
+        "figures": figures,
+    }
+    path = FOLDER / "results" / f"{now:%Y-%m-%d}-{os.cpu_count()}-cores.json"
+    path.parent.mkdir(exist_ok=True)
+    earlier = json.loads(path.read_text()) if path.exists() else {"figures": {}}
+    result["figures"] = earlier["figures"] | figures
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\nwritten to {path.relative_to(FOLDER.parent.parent)}", file=sys.stderr)
+    return 0
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
