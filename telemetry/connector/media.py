@@ -68,6 +68,7 @@ class Peer:
         self._gates: dict[str, DecoderGate] = {}
         self._screens: dict[str, Screen] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._negotiating: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._ice_told = False
         self._frame_told = False
@@ -77,34 +78,11 @@ class Peer:
 
     async def make_offer(self, ice_servers: tuple[IceServer, ...], tracks: Mapping[str, MediaStreamTrack]) -> None:
         """Offer to receive audio and video and to send these tracks; tells `OfferMade` or `PeerFailed`."""
-        try:
-            # An empty list stays one, because aiortc's default asks a public STUN server.
-            servers = [RTCIceServer(server.urls, server.username, server.credential) for server in ice_servers]
-            connection = self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
-            connection.on("iceconnectionstatechange", self._ice_changed)
-            connection.on("connectionstatechange", self._connection_changed)
-            connection.on("track", self._track_came)
-            for kind in ("audio", "video"):
-                connection.addTransceiver(
-                    tracks.get(kind, kind), direction="sendrecv" if kind in tracks else "recvonly"
-                )
-            await connection.setLocalDescription(await connection.createOffer())
-        except Exception as error:  # aiortc raises whatever it stumbles over in the server's list.
-            _log.debug("no offer could be made", exc_info=error)
-            self._say(PeerFailed(Detail.PROTOCOL_VIOLATION, "the server's list of ICE servers cannot be used"))
-        else:
-            self._say(OfferMade(connection.localDescription.sdp))
+        await self._uncut(self._make_offer(ice_servers, tracks))
 
     async def apply_answer(self, sdp: str) -> None:
         """Take the server's answer; tells `AnswerApplied` or `PeerFailed`."""
-        assert self._connection
-        try:
-            await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-        except Exception as error:  # aiortc raises whatever its parser stumbles over, and the answer is hostile input.
-            _log.debug("the answer cannot be used", exc_info=error)
-            self._say(PeerFailed(Detail.SDP_REFUSED, "the server's answer cannot be used"))
-        else:
-            self._say(AnswerApplied())
+        await self._uncut(self._apply_answer(sdp))
 
     def track(self, kind: str) -> "MediaStreamTrack | None":
         """The digital person's `video` or `audio`, from this moment on. None means that there is none.
@@ -123,6 +101,40 @@ class Peer:
         # One task, because aiortc waits for ever on a second close() after a first one that was cancelled.
         self._closing = self._closing or asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    async def _uncut(self, step: Coroutine[Any, Any, None]) -> None:
+        """Let a step of aiortc run to its end even when the caller is cancelled: cut short, it leaks sockets."""
+        self._negotiating = asyncio.create_task(step)
+        await asyncio.shield(self._negotiating)
+
+    async def _make_offer(self, ice_servers: tuple[IceServer, ...], tracks: Mapping[str, MediaStreamTrack]) -> None:
+        try:
+            # An empty list stays one, because aiortc's default asks a public STUN server.
+            servers = [RTCIceServer(server.urls, server.username, server.credential) for server in ice_servers]
+            connection = self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+            connection.on("iceconnectionstatechange", self._ice_changed)
+            connection.on("connectionstatechange", self._connection_changed)
+            connection.on("track", self._track_came)
+            for kind in ("audio", "video"):
+                connection.addTransceiver(
+                    tracks.get(kind, kind), direction="sendrecv" if kind in tracks else "recvonly"
+                )
+            await connection.setLocalDescription(await connection.createOffer())
+        except Exception as error:  # aiortc raises whatever it stumbles over in the server's list.
+            _log.debug("no offer could be made", exc_info=error)
+            self._say(PeerFailed(Detail.PROTOCOL_VIOLATION, "the server's list of ICE servers cannot be used"))
+        else:
+            self._say(OfferMade(connection.localDescription.sdp))
+
+    async def _apply_answer(self, sdp: str) -> None:
+        assert self._connection
+        try:
+            await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        except Exception as error:  # aiortc raises whatever its parser stumbles over, and the answer is hostile input.
+            _log.debug("the answer cannot be used", exc_info=error)
+            self._say(PeerFailed(Detail.SDP_REFUSED, "the server's answer cannot be used"))
+        else:
+            self._say(AnswerApplied())
 
     def _say(self, input: Input) -> None:
         if self._closing is None:
@@ -167,6 +179,8 @@ class Peer:
     async def _close(self) -> None:
         for screen in self._screens.values():
             screen.stop()
+        if self._negotiating:
+            await asyncio.wait([self._negotiating])
         if self._connection:
             checking = self._connection.iceConnectionState in ("new", "checking")
             await self._connection.close()
@@ -234,7 +248,8 @@ class Peer:
                 found[jitter] = stream.jitter / _CLOCK_HZ[kind]
         for sender in self._connection.getSenders() if self._connection else ():
             for stat in _at_once(sender.getStats()) if sender.track else ():
-                if stat.type == "remote-inbound-rtp" and stat.roundTripTime is not None:
+                # aiortc computes it with the wall clock, so a step of that clock can make it negative.
+                if stat.type == "remote-inbound-rtp" and stat.roundTripTime is not None and stat.roundTripTime >= 0:
                     found[semconv.RTT_S] = float(stat.roundTripTime)
         gate = self._gates.get("video")
         if gate and gate.frame_ns is not None:

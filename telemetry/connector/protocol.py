@@ -160,7 +160,8 @@ class Protocol:
         self._place_ns = 0
         self._transport_open = False
         self._socket_open = False
-        self._granted = UserMedia.NONE
+        self._granted: UserMedia | None = None
+        """None means that it was not asked for yet."""
         self._session_id: str | None = None
         self._started = False
         self._offered = False
@@ -281,17 +282,16 @@ class Protocol:
         self._place, self._place_ns = place, self._now_ns
         match place:
             case Place.USER_MEDIA if self._plan.requested is UserMedia.NONE:
+                self._granted = UserMedia.NONE
                 self._go(Place.OPENING)
             case Place.USER_MEDIA:
                 self._commands.append(OpenUserMedia(self._plan.requested))
             case Place.OPENING:
                 self._commands.append(OpenSocket())
             case Place.QUEUE:
-                plan = self._plan
+                plan, granted = self._plan, self._granted or UserMedia.NONE
                 self._send(
-                    messages.Hello(
-                        plan.attempt_id, plan.client, plan.resume, self._granted.microphone, self._granted.camera
-                    )
+                    messages.Hello(plan.attempt_id, plan.client, plan.resume, granted.microphone, granted.camera)
                 )
             case Place.ICE:
                 self._part.update(self._candidates)
@@ -345,7 +345,9 @@ class Protocol:
         self._events.append(StepEnded(self._now_ns, self.state, outcome, attributes, failure))
 
     def _end_attempt(self, outcome: Outcome, failure: Failure | None = None) -> None:
-        attributes = self._facts | {semconv.OUTCOME: outcome.value, semconv.MEDIA_GRANTED: self._granted.value}
+        attributes = self._facts | {semconv.OUTCOME: outcome.value}
+        if self._granted is not None:
+            attributes[semconv.MEDIA_GRANTED] = self._granted.value
         if self._trail:
             attributes[semconv.SIGNALLING_TRAIL] = tuple(self._trail)
         self._events.append(AttemptEnded(self._now_ns, outcome, attributes, failure))
