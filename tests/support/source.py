@@ -7,7 +7,10 @@ import pyarrow as pa
 
 from telemetry import settings
 
-_RELATIONS = ("spans", "connections", "steps", "sessions", "episodes", "samples", "verdicts")
+_RELATIONS = (
+    *("spans", "connections", "steps", "durations", "sessions", "episodes", "samples", "verdicts"),
+    *("ledger", "ingest"),
+)
 
 
 class MemorySource:
@@ -37,3 +40,11 @@ class MemorySource:
         """The rows that answer a statement."""
         with self._connection.cursor() as cursor:
             return cursor.sql(sql, params=dict(params or {})).to_arrow_table()
+
+    def keep(self) -> "MemorySource":
+        """Turn the largest views into tables of the same rows, so that many reports over many spans are quick."""
+        for name in ("connections", "steps", "samples"):
+            self._connection.execute(f"create table kept as from {name}")
+            self._connection.execute(f"drop view {name} cascade")
+            self._connection.execute(f"alter table kept rename to {name}")
+        return self

@@ -1,0 +1,47 @@
+-- What happened in one session or attempt, span by span?
+--
+-- params:  id (text, required), since (timestamp), until (timestamp)
+-- returns: one row per span, in order of time, of every attempt that has the id
+-- used by: telemetry report timeline
+--
+-- The id is a whole sessionId, attempt id, episode id or trace id. A known time range makes the search faster.
+
+select
+  start_ns,
+  (end_ns - start_ns) / 1000000.0 as duration_ms,
+  trace_id,
+  span_id,
+  parent_span_id,
+  name,
+  state,
+  attempt_id,
+  session_id,
+  status_code,
+  status_message,
+  outcome,
+  step_outcome,
+  error_type,
+  detail,
+  transition_from,
+  transition_to,
+  queue_position_first,
+  queue_position_last,
+  relay,
+  close_code,
+  close_reason,
+  disconnect_reason,
+  ended_by,
+  media_last_seen_ago_ms,
+  rtt_s,
+  video_packets_received,
+  video_packets_lost,
+  received_ns
+from spans
+where trace_id in (
+    select trace_id
+    from connections
+    where session_id = $id or attempt_id = $id or episode_id = $id or trace_id = $id
+  )
+  and ($since is null or start_ns >= $since)
+  and ($until is null or start_ns < $until)
+order by start_ns, end_ns desc, trace_id, span_id;
