@@ -33,6 +33,8 @@ class Peer:
         self._tracks = {kind: LoopTrack(kind) for kind in ("audio", "video")}
         self._sink = MediaBlackhole()
         self._connection.on("track", self._sink.addTrack)
+        self._connection.on("connectionstatechange", self._state_changed)
+        self._connected = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._well: socket.socket | None = None
         """Where candidates that lead nowhere lead: a socket that nobody reads."""
@@ -69,6 +71,10 @@ class Peer:
             return _FINGERPRINT.sub(lambda found: f"{found[1]}{int(found[2], 16) ^ 0xFF:02X}", sdp)
         return "this is no SDP" if fault == "not_sdp" else sdp
 
+    async def connected(self) -> None:
+        """Wait until the peers are connected."""
+        await self._connected.wait()
+
     def stop_media(self) -> None:
         """Send no more media over a connection that stays up."""
         for track in self._tracks.values():
@@ -100,6 +106,10 @@ class Peer:
             track.stop()
         if self._well is not None:
             self._well.close()
+
+    def _state_changed(self) -> None:
+        if self._connection.connectionState == "connected":
+            self._connected.set()
 
     def _candidate_to_nowhere(self) -> str:
         self._well = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

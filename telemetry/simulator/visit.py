@@ -22,6 +22,10 @@ from telemetry.simulator.scenarios import Scenario
 from telemetry.simulator.sessions import Places, Sessions
 
 HELLO_LIMIT_S: Final = 10.0
+PEER_LIMIT_S: Final = 30.0
+"""How long the end of a session waits for its beginning."""
+SHORTEST_STAY_S: Final = 0.5
+"""In real time whatever the speed: a client needs some of it to show the first picture, more on a busy machine."""
 LOAD_MESSAGES: Final = 5
 REGION: Final = "simulated"
 
@@ -170,7 +174,7 @@ class Visit:
     async def _accept(self, action: do.Accept) -> None:
         if not await self._take_place():
             return
-        self._idle_s = action.idle_s / self._house.speed
+        self._idle_s = self._stay_s(action.idle_s) if action.idle_s else 0.0
         self._active_at_s = time.monotonic()
         session_id, resumed = self._house.sessions.claim(None if action.forgets else self._resume, self)
         self._session_id = session_id
@@ -225,7 +229,13 @@ class Visit:
             await self._say(messages.Answer(sdp))
 
     async def _stay(self, seconds: float | None) -> None:
-        ends_at_s = math.inf if seconds is None else time.monotonic() + seconds / self._house.speed
+        if self._peer and (seconds is not None or self._idle_s):
+            # What ends a session must not be over before the session has begun.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PEER_LIMIT_S):
+                    await self._peer.connected()
+            self._active_at_s = time.monotonic()
+        ends_at_s = math.inf if seconds is None else time.monotonic() + self._stay_s(seconds)
         while True:
             idle_at_s = self._active_at_s + self._idle_s if self._idle_s else math.inf
             remaining_s = min(ends_at_s, idle_at_s) - time.monotonic()
@@ -242,6 +252,9 @@ class Visit:
     async def _close(self, code: int, reason: str) -> None:
         self._keep = False
         await self._connection.close(code, reason)
+
+    def _stay_s(self, seconds: float) -> float:
+        return max(seconds / self._house.speed, SHORTEST_STAY_S)
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self._house.speed)
