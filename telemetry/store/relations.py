@@ -28,6 +28,9 @@ SIDES: Final = ("a", "b")
 INBOXES: Final = ("spans", "ledger")
 """What arrives, and waits in `stored.<name>_a` or `stored.<name>_b`."""
 
+_AGGREGATE = re.compile(
+    r"(?P<function>min|max|bool_or|count|sum)\((?P<argument>.*?)\)(?: filter \(.*\))?(?:::\w+)? as (?P<name>\w+)"
+)
 _MERGE = {
     "min": "min({0})",
     "max": "max({0})",
@@ -52,6 +55,16 @@ def definition(name: str) -> str:
 
 def _folder() -> Path:
     return settings.data_folder("queries") / "schema"
+
+
+def _closes_once(argument: str) -> bool:
+    """Whether this is the inside of one pair of parentheses, and not `a) - min(b`."""
+    depth = 0
+    for character in argument:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +98,8 @@ class Merged:
         columns, _, rest = partial.partition("\nfrom ")
         for line in columns.splitlines()[1:]:
             bare = re.sub(r"\s*--.*", "", line).strip().rstrip(",")
-            if found := re.fullmatch(r"(min|max|bool_or|count|sum)\(.*\)(?:::\w+)? as (\w+)", bare):
-                aggregates[found[2]] = found[1]
+            if (found := _AGGREGATE.fullmatch(bare)) and _closes_once(found["argument"]):
+                aggregates[found["name"]] = found["function"]
             elif found := re.fullmatch(r"(?:[^()]+ as )?(\w+)", bare):
                 keys.append(found[1])
             else:
