@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import pyarrow as pa
 from starlette.applications import Starlette
@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from telemetry import __version__, formats, reports, settings
+from telemetry import __version__, formats, jaeger, reports, settings
 from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
 from telemetry.openapi import description
 from telemetry.support import story
@@ -58,10 +58,15 @@ _STATUS: Final = {
 """The HTTP status of an error by the exit code of its class: each error is classified once."""
 
 
+Answer = TypeVar("Answer")
+
+
 class Source(Protocol):
     """What answers a report's SQL: the store of this process."""
 
-    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table: ...
+    def query(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+    ) -> pa.Table: ...
 
 
 def pages_app(
@@ -96,10 +101,12 @@ def pages_app(
             Route("/api/health", api.health),
             Route("/api/openapi.json", api.openapi),
             Route("/api/store", api.store),
+            Route("/api/pulse", api.pulse),
             Route("/api/pages/{name}", api.page),
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
             Route("/api/sessions/{id:path}", api.session),
+            *jaeger.routes(api, api.ask),
             Mount("/static", StaticFiles(directory=dashboards / "static")),
         ],
         middleware=[
@@ -110,7 +117,6 @@ def pages_app(
         ],
         exception_handlers={
             TelemetryError: _telemetry_error,
-            TimeoutError: _timeout,
             HTTPException: _http_error,
         },
     )
@@ -122,9 +128,14 @@ class _Api:
         self._info = info
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
 
-    async def _ask(self, question: Callable[[], Any]) -> Any:
+    async def ask(self, question: Callable[[], Answer]) -> Answer:
+        """Run a question in a thread when its turn comes."""
         async with self._turns:
-            return await asyncio.wait_for(asyncio.to_thread(question), QUERY_LIMIT_S)
+            return await asyncio.to_thread(question)
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        """Ask the store, but not for ever: what reports and stories see of it."""
+        return self._source.query(sql, params, timeout_s=QUERY_LIMIT_S)
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid()})
@@ -135,7 +146,12 @@ class _Api:
     async def store(self, request: Request) -> Response:
         if self._info is None:
             raise HTTPException(404, "this server tells nothing of its store")
-        return JSONResponse(formats.jsonable(await self._ask(self._info)))
+        return JSONResponse(formats.jsonable(await self.ask(self._info)))
+
+    async def pulse(self, request: Request) -> Response:
+        """Answer with a number that changes when telemetry arrives: pages ask it often, and reports only then."""
+        counted = await self.ask(partial(self.query, "select count(*) as spans from spans"))
+        return JSONResponse({"pulse": counted.column("spans")[0].as_py()})
 
     async def page(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -153,10 +169,10 @@ class _Api:
         if format not in formats.MEDIA_TYPES:
             raise HTTPException(400, f"no format {format!r}; there are {', '.join(formats.MEDIA_TYPES)}")
         name = request.path_params["name"]
-        return await self._ask(partial(self._answer, name, params, format))
+        return await self.ask(partial(self._answer, name, params, format))
 
     def _answer(self, name: str, params: Mapping[str, str], format: str) -> Response:
-        table = reports.execute(name, params, self._source)
+        table = reports.execute(name, params, self)
         if format == "json":
             columns = [{"name": field.name, "type": str(field.type)} for field in table.schema]
             return JSONResponse({"report": name, "columns": columns, "rows": formats.to_rows(table)})
@@ -164,16 +180,28 @@ class _Api:
         return Response(formats.to_bytes(table, format), media_type=formats.MEDIA_TYPES[format], headers=headers)
 
     async def session(self, request: Request) -> Response:
-        told = await self._ask(partial(story.tell, request.path_params["id"], self._source))
+        told = await self.ask(partial(story.tell, request.path_params["id"], self))
         return JSONResponse(formats.jsonable(told.to_dict()))
 
 
 def _describe(report: reports.Report) -> dict[str, Any]:
+    params = [
+        {
+            "name": param.name,
+            "type": param.type,
+            "default": param.default,
+            "choices": list(param.choices),
+            "required": param.required,
+            "help": param.help,
+        }
+        for param in report.params
+    ]
     return {
         "name": report.name,
         "question": report.question,
+        "params": params,
         "returns": report.returns,
-        "params": [{"name": param.name, "type": param.type} for param in report.params],
+        "notes": report.notes,
         "sql": report.sql,
     }
 
@@ -186,11 +214,6 @@ async def _telemetry_error(request: Request, error: Exception) -> Response:
     if isinstance(error, SessionNotFound):
         body |= {"since_ns": error.since_ns, "until_ns": error.until_ns}
     return JSONResponse({"error": body}, _STATUS.get(error.exit_code, 500))
-
-
-async def _timeout(request: Request, error: Exception) -> Response:
-    message = f"the answer took longer than {QUERY_LIMIT_S:.0f} s; ask for a shorter time range"
-    return JSONResponse({"error": {"type": "Timeout", "message": message}}, 504)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -61,7 +61,9 @@ class Server:
         """Begin to listen."""
         listener = socket.create_server(("127.0.0.1", self._port))
         self._port = listener.getsockname()[1]
-        config = uvicorn.Config(self._app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        )
         server = self._server = uvicorn.Server(config)
 
         def run() -> None:

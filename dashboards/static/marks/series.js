@@ -54,6 +54,14 @@ function inks(host) {
   };
 }
 
+// 24-hour UTC; the date stands where a day begins and at the left edge.
+function tick(seconds, step, first) {
+  const text = isoOf(seconds * 1000);
+  if (step >= 86_400) return text.slice(5, 10);
+  const time = step < 60 ? clock(text) : text.slice(11, 16);
+  return first || time === "00:00" ? `${time}\n${text.slice(5, 10)}` : time;
+}
+
 const faint = (colour, share) => colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
 
 function make(host, panel, data, context) {
@@ -110,7 +118,7 @@ function make(host, panel, data, context) {
       y: { range: (_, low, high) => [0, panel.top ?? (Math.max(high ?? 0, 1e-9) * 1.08)] },
     },
     axes: [
-      { ...axis, grid: { show: false } },
+      { ...axis, grid: { show: false }, values: (_, marks, __, ___, step) => marks.map((mark, index) => tick(mark, step, index === 0)) },
       { ...axis, size: 62, values: (_, marks) => marks.map((mark) => show(unitName, mark)) },
     ],
     hooks: {
