@@ -164,8 +164,8 @@ async def test_every_span_passes_a_real_collector(tmp_path: Path) -> None:
             await asyncio.to_thread(exporter.shutdown)
             sent = {format(span.context.span_id, "016x") for batch in batches for span in batch}
             async with asyncio.timeout(20):
-                while store.query("select count(*) as n from spans").to_pylist()[0]["n"] < len(sent):
-                    await asyncio.sleep(0.05)  # noqa: ASYNC110  the collector sends on in its own time
+                while store.query("select count(*) as n from spans").to_pylist()[0]["n"] < len(sent):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # the collector sends on in its own time
         await writer.close()
         found = store.query(
             "select span_id, session_id, name, status_message, (attributes.f)::double as f, links is not null as linked"
