@@ -43,7 +43,9 @@ class Child:
         try:
             return self._pipe.recv()
         except EOFError as error:
-            raise TelemetryError("a process that was started for this ended early; what it said stands above") from error
+            raise TelemetryError(
+                "a process that was started for this ended early; what it said stands above"
+            ) from error
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from telemetry import __version__
 
 if TYPE_CHECKING:
-    from telemetry.reports import Report
+    from telemetry.reports import Param, Report
 
 _ERROR = {
     "description": "What went wrong, and what to do next.",
@@ -61,11 +61,16 @@ def _get(summary: str, parameters: list[dict[str, Any]] | None = None) -> dict[s
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
 
 
-def _parameter(param: Any) -> dict[str, Any]:
+def _parameter(param: "Param") -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    if param.choices:
+        schema["enum"] = list(param.choices)
+    if param.default is not None:
+        schema["default"] = param.default
     return {
         "name": param.name,
         "in": "query",
-        "description": f"{param.type}; {param.help}" if getattr(param, "help", "") else param.type,
-        "required": bool(getattr(param, "required", False)),
-        "schema": {"type": "string"},
+        "description": f"{param.help} It is {param.expected}.".lstrip(),
+        "required": param.required,
+        "schema": schema,
     }

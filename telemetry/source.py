@@ -29,6 +29,9 @@ HEALTH_LIMIT_S: Final = 2.0
 class Source(Protocol):
     """Answers reports and tells stories."""
 
+    url: str | None
+    """The server's address; None means that a file answers."""
+
     def report(self, name: str, params: Mapping[str, object], *, now_ns: int | None = None) -> "pa.Table":
         """Run one report.
 
@@ -56,6 +59,7 @@ class Server:
     """A running `telemetry serve`."""
 
     def __init__(self, client: "httpx.Client") -> None:
+        self.url: str | None = str(client.base_url).rstrip("/")
         self._client = client
 
     def report(self, name: str, params: Mapping[str, object], *, now_ns: int | None = None) -> "pa.Table":
@@ -91,6 +95,7 @@ class File:
     """A store's file, opened for as long as the questions last."""
 
     def __init__(self, store: "Store") -> None:
+        self.url: str | None = None
         self._store = store
 
     def report(self, name: str, params: Mapping[str, object], *, now_ns: int | None = None) -> "pa.Table":
@@ -144,6 +149,14 @@ def notice_path(store_path: Path) -> Path:
     """The file beside a store that says which process serves it."""
     path = store_path.expanduser().resolve()
     return path.with_name(path.name + ".serve.json")
+
+
+def otlp_endpoint(store_path: Path) -> str:
+    """Where to send spans for a store over OTLP/gRPC: to the server that holds it, else to the standard port."""
+    try:
+        return str(json.loads(notice_path(store_path).read_text())["otlp_grpc"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"http://{settings.LOOPBACK}:{settings.OTLP_GRPC_PORT}"
 
 
 def serving_url(store_path: Path) -> str | None:

@@ -10,6 +10,7 @@ from telemetry.errors import ConnectionFailed, ExitCode, TelemetryError
 
 COMMANDS: Final = {
     "See it work": {
+        "demo": "telemetry.cli.running",
         "serve": "telemetry.cli.running",
         "simulate": "telemetry.cli.running",
     },
@@ -31,7 +32,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
         click.echo(f"telemetry: {self.message}", err=True)

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import click
@@ -147,3 +148,71 @@ def simulate(host: str, port: int, seed: int, speed: float, capacity: int, queue
 
     asyncio.run(run())
     narrate(f"stopped; {sum(simulator.played.values())} connections played")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry demo                              play, report, and leave the pages open
+  telemetry demo --once                       the same, and leave
+  telemetry demo --store demo.duckdb          keep what was recorded"""
+)
+@click.option("--sessions", type=click.IntRange(1), default=300, show_default=True, help="How many sessions to play.")
+@click.option("--seed", default=0, show_default=True, help="The same seed plays the same sessions again.")
+@click.option(
+    "--store", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep them.  [default: nowhere]"
+)
+@click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
+@click.option("--once", is_flag=True, help="Leave when the report is printed.")
+def demo(sessions: int, seed: int, store: Path | None, pages_port: int | None, once: bool) -> None:
+    """Play real sessions through the whole pipeline, report, and leave the pages open.
+
+    A simulator plays every scenario over real sockets and real WebRTC; real clients connect to it;
+    their spans travel over OTLP into a store. Then: the failure report, and one failed session's story.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="telemetry-demo-") as folder:
+        asyncio.run(_demo(sessions, seed, store or Path(folder) / "demo.duckdb", pages_port, once))
+
+
+async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, once: bool) -> None:
+    from telemetry import demo
+    from telemetry.cli.output import progress, write_table
+    from telemetry.serve import Doors
+    from telemetry.source import opened
+    from telemetry.support.text import render
+
+    visits = demo.plan(sessions, seed)
+    failed: dict[str, str] = {}
+    doors = Doors(grpc_port=0, http_port=0, pages_port=_free_pages_port() if pages_port is None else pages_port)
+    async with AsyncExitStack() as stack:
+        with progress(len(visits), "sessions") as advance:
+
+            def done(seen: demo.Seen) -> None:
+                if seen.error and seen.attempt_id:
+                    failed[seen.scenario] = seen.attempt_id
+                advance(f"{seen.scenario}: {seen.error or 'connected'}")
+
+            addresses = await stack.enter_async_context(demo.demonstration(store, doors, visits, done))
+        with opened(addresses.pages) as asked:
+            table = await asyncio.to_thread(asked.report, "failure_rate", {"by": "reason", "since": "1h"})
+            told = await asyncio.to_thread(asked.story, demo.worth_telling(failed)) if failed else None
+        click.echo("telemetry report failure_rate --by reason --since 1h")
+        write_table(table, "table", None)
+        if told:
+            click.echo(f"\ntelemetry session {told['attempt']['attempt_id']}")
+            click.echo(render(told, link=addresses.pages + told["link"]), nl=False)
+        if once:
+            return
+        narrate(f"\nlook around: {addresses.pages}\nCtrl-C stops")
+        await (await stack.enter_async_context(until_stopped())).wait()
+
+
+def _free_pages_port() -> int:
+    """The usual port, so that an address from yesterday works; 0 if it is taken."""
+    try:
+        with socket.create_server((settings.LOOPBACK, settings.PAGES_PORT)):
+            return settings.PAGES_PORT
+    except OSError:
+        return 0

@@ -1,0 +1,132 @@
+"""`reports`, `report` and `session`: the commands that ask the store, or the server that holds it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from telemetry import settings
+from telemetry.cli.output import write_table
+
+if TYPE_CHECKING:
+    from telemetry.reports import Param, Report
+
+FORMATS = click.Choice(["table", "csv", "json", "parquet"])
+
+
+def store_option(command: click.decorators.FC) -> click.decorators.FC:
+    """The option that says which store to ask."""
+    return click.option(
+        "--store",
+        metavar="PATH|URL",
+        help=f"A store's file, or the address of a server.  [default: ${settings.SERVER_VARIABLE}, "
+        f"${settings.STORE_VARIABLE}, or {settings.store_path()}]",
+    )(command)
+
+
+@click.command(epilog="\b\nExample:\n  telemetry reports")
+@click.option("--format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def reports(format: str) -> None:
+    """List the reports, each with the question that it answers."""
+    from telemetry.reports import catalogue
+
+    menu = {name: report.question for name, report in catalogue().items()}
+    if format == "json":
+        click.echo(json.dumps(menu, indent=1))
+        return
+    width = max(map(len, menu), default=0)
+    for name, question in menu.items():
+        click.echo(f"{name:<{width}}  {question}")
+
+
+class Reports(click.Group):
+    """A command for every report, with options made from the header of its SQL."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from telemetry.reports import catalogue
+
+        return list(catalogue())
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
+        from telemetry.reports import find
+
+        return _command_of(find(name))
+
+
+@click.group(
+    cls=Reports,
+    subcommand_metavar="NAME [OPTIONS]",
+    epilog="""\b
+Examples:
+  telemetry report failure_rate --since 24h
+  telemetry report step_durations --since 7d --region eu --format csv > steps.csv
+  telemetry report recent --format json
+  telemetry report NAME --help                the report's own options""",
+)
+def report() -> None:
+    """Answer one question; `telemetry reports` lists them.
+
+    A running server is asked; without one the store's file is opened. The rows are the same.
+    """
+
+
+def _command_of(report: "Report") -> click.Command:
+    options = [
+        click.Option(["--format"], type=FORMATS, default="table", show_default=True, help="How to write the rows."),
+        click.Option(["--output"], type=click.Path(dir_okay=False, path_type=Path), help="A file instead of stdout."),
+    ]
+
+    def answer(format: str, output: Path | None, store: str | None, **given: str | bool | None) -> None:
+        from telemetry import source
+
+        params = {name: value for name, value in given.items() if value is not None}
+        with source.opened(store) as asked:
+            table = asked.report(report.name, params)
+        write_table(table, format, output)
+
+    command = click.Command(
+        report.name,
+        callback=answer,
+        params=[*map(_option_of, report.params), *options],
+        help=f"{report.question}\n\nReturns {report.returns}.\n\n{report.notes}",
+        epilog=f"\b\nExample:\n  telemetry report {report.name} --format csv --output {report.name}.csv",
+    )
+    return store_option(command)
+
+
+def _option_of(param: "Param") -> click.Option:
+    flag = f"--{param.name.replace('_', '-')}"
+    if param.type == "boolean":
+        return click.Option([f"{flag}/--no-{flag[2:]}", param.name], default=None, help=param.help)
+    kind = click.Choice(param.choices) if param.choices else None
+    metavar = None if param.choices else param.type.upper()
+    return click.Option([flag, param.name], type=kind, metavar=metavar, required=param.required, help=param.help)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry session 4b7c                      the beginning of an id is enough
+  telemetry session 4b7c --format ticket      a short block of text for a ticket
+  telemetry session 4b7c --format json | jq .verdict"""
+)
+@click.argument("id")
+@click.option("--format", type=click.Choice(["text", "json", "ticket"]), default="text", show_default=True)
+@store_option
+def session(id: str, format: str, store: str | None) -> None:
+    """Tell what happened to one session: the verdict first, then the timeline.
+
+    ID is a sessionId, an attempt id, an episode id, a trace id, or a unique beginning of one.
+    """
+    from telemetry import source
+    from telemetry.support import text
+
+    with source.opened(store) as asked:
+        story = asked.story(id)
+        link = asked.url + story["link"] if asked.url else None
+    if format == "json":
+        click.echo(json.dumps(story, indent=1, ensure_ascii=False))
+    else:
+        write = text.render if format == "text" else text.ticket
+        click.echo(write(story, link=link), nl=False)
