@@ -1,0 +1,178 @@
+"""The command line: help, exit codes, what goes to stdout and what to stderr."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from telemetry.cli import output
+from telemetry.cli.app import COMMANDS, root
+
+TELEMETRY = (sys.executable, "-m", "telemetry")
+HEAVY = ("duckdb", "pandas", "pyarrow", "aiortc", "grpc", "websockets", "opentelemetry", "starlette", "httpx", "rich")
+
+
+def loaded_by(arguments: str) -> set[str]:
+    """The heavy libraries that a fresh interpreter has loaded after running the command line."""
+    code = f"""
+import sys
+from telemetry.cli.app import root
+try:
+    root({arguments}, standalone_mode=False)
+finally:
+    print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(ran.stdout.splitlines()[-1].split()[1:])
+
+
+def commands(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its path; the reports, which are made from SQL, are tested with the catalogue."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group) and name != "report":
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.real
+def test_help_loads_nothing_heavy() -> None:
+    """`telemetry --help` is instant, because it loads no library of the parts."""
+    assert loaded_by('["--help"]') == set()
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(p, c, id=" ".join(p)) for p, c in commands()])
+def test_every_command_teaches(path: tuple[str, ...], command: click.Command) -> None:
+    """Every command says what it does; one that does work shows examples, and each option is explained."""
+    result = CliRunner().invoke(root, [*path, "--help"])
+
+    assert result.exit_code == 0
+    assert command.help
+    if not isinstance(command, click.Group):
+        assert "Example" in (command.epilog or "")
+        assert f"telemetry {' '.join(path)}" in (command.epilog or "")
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help or isinstance(param.type, click.Choice), param.name
+
+
+def test_every_command_is_listed_once() -> None:
+    """The root's help shows every command under exactly one heading."""
+    names = [name for group in COMMANDS.values() for name in group]
+    text = CliRunner().invoke(root, ["--help"]).output
+
+    assert len(names) == len(set(names))
+    for name in names:
+        assert f"\n  {name} " in text
+
+
+def test_version() -> None:
+    """`--version` says the name and the version."""
+    result = CliRunner().invoke(root, ["--version"])
+
+    assert result.output.startswith("telemetry 0.")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["serve", "--nonsense"], ["probe", "ws://x", "--count", "0"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    """An unknown command, an unknown option and a bad value are usage errors, told on stderr."""
+    result = CliRunner().invoke(root, arguments)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+
+
+def test_serving_strangers_needs_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that others can reach is refused without a token, and the message says what to do."""
+    monkeypatch.delenv("TELEMETRY_TOKEN", raising=False)
+
+    result = CliRunner().invoke(root, ["serve", "--host", "0.0.0.0", "--store", str(tmp_path / "store.duckdb")])
+
+    assert result.exit_code == 2
+    assert "TELEMETRY_TOKEN" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_control_characters_are_made_visible() -> None:
+    """A text from the network cannot command a terminal or reverse its reading order."""
+    assert output.printable("a\x1b[31mb\u202ec\rd\ne ü") == "a\\x1b[31mb\\u202ec\\rd\ne ü"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("failure_ratio", 0.1234, "12.3%"),
+        ("p95_ms", 1234.5, "1234"),
+        ("p95_ms", 1.25, "1.2"),
+        ("rate", 0.00012345, "0.0001234"),
+        ("attempts", 12, "12"),
+        ("resumed", True, "yes"),
+        ("detail", None, "–"),
+        ("detail", "a\x07", "a\\x07"),
+    ],
+)
+def test_cells_are_written_for_people(name: str, value: object, text: str) -> None:
+    """A cell shows its value in the unit that its column's name carries."""
+    assert output.cell(name, value) == text
+
+
+def test_progress_without_a_terminal_is_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, progress is a line at each tenth of the way, on stderr."""
+    with output.progress(200, "sessions") as advance:
+        for _ in range(200):
+            advance("")
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [f"sessions: {done} of 200" for done in range(20, 201, 20)]
+
+
+@pytest.mark.real
+def test_scenarios_are_listed_without_starting_anything() -> None:
+    """`simulate --list` is data: one scenario a line on stdout."""
+    result = CliRunner().invoke(root, ["simulate", "--list"])
+
+    assert result.exit_code == 0
+    assert any(line.startswith("steady ") for line in result.stdout.splitlines())
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_simulator(number: signal.Signals) -> None:
+    """SIGINT and SIGTERM end a running server in good order, with exit code 0 and nothing on stdout."""
+    with subprocess.Popen(
+        [*TELEMETRY, "simulate", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        addresses = process.stderr.readline()
+        process.send_signal(number)
+        told, narrated = process.communicate(timeout=20)
+
+    assert addresses.startswith("ws://127.0.0.1:")
+    assert (process.returncode, told) == (0, "")
+    assert "stopped" in narrated
+
+
+@pytest.mark.real
+def test_a_taken_port_is_exit_code_6() -> None:
+    """A port that is in use is told in one line, without a traceback."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [*TELEMETRY, "simulate", "--port", str(port)], capture_output=True, text=True, timeout=30, check=False
+        )
+
+    assert ran.returncode == 6
+    assert ran.stdout == ""
+    assert ran.stderr.startswith(f"telemetry: cannot listen on 127.0.0.1:{port}")
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,220 @@
+"""The pages and the query API, asked through ASGI."""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry import formats, reports, settings
+from telemetry.store.duck import Store
+from telemetry.web import pages_app
+from tests.support.spans import T0, attempt, table
+
+SINCE = {"since": str(T0 - 1), "until": str(T0 + 10**12)}
+"""A time range around the attempts of these tests, whatever the clock says."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with one attempt that connected and one that failed."""
+    with Store.open(tmp_path_factory.mktemp("store") / "store.duckdb") as store:
+        store.commit([table(attempt(1), attempt(2, outcome="failed", error="noScene", detail="busy"))])
+        yield store
+
+
+@asynccontextmanager
+async def asking(store: Store, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application."""
+    transport = httpx.ASGITransport(app=pages_app(store, **settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+async def test_the_menu_has_every_report(store: Store) -> None:
+    """`/api/reports` names each report with its question, its typed parameters and its SQL."""
+    async with asking(store) as client:
+        menu = (await client.get("/api/reports")).json()
+
+    assert [entry["name"] for entry in menu] == list(reports.catalogue())
+    assert all(entry["question"].endswith("?") and "select" in entry["sql"] for entry in menu)
+
+
+@pytest.mark.parametrize("name", reports.catalogue())
+async def test_every_report_answers(store: Store, name: str) -> None:
+    """A report over HTTP has the same columns and rows as the same report asked directly."""
+    known = {param.name for param in reports.find(name).params}
+    params = {key: value for key, value in {**SINCE, "id": "attempt-0002"}.items() if key in known}
+    direct = reports.execute(name, params, store)
+
+    async with asking(store) as client:
+        answer = await client.get(f"/api/reports/{name}", params=params)
+        arrow = await client.get(f"/api/reports/{name}", params={**params, "format": "arrow"})
+
+    assert answer.status_code == 200
+    assert [column["name"] for column in answer.json()["columns"]] == direct.column_names
+    assert answer.json()["rows"] == formats.to_rows(direct)
+    assert formats.from_arrow(arrow.content).equals(direct)
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet", "json", "arrow"])
+async def test_formats(store: Store, format: str) -> None:
+    """Each format is announced by its media type; what is not for reading here is a download with a name."""
+    async with asking(store) as client:
+        answer = await client.get("/api/reports/recent", params={**SINCE, "format": format})
+
+    assert answer.headers["content-type"] == formats.MEDIA_TYPES[format]
+    if format != "json":
+        assert answer.headers["content-disposition"] == f'attachment; filename="recent.{format}"'
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        ("/api/reports/recnt", 404, "UnknownReport"),
+        ("/api/reports/recent?nonsense=1", 400, "BadParameter"),
+        ("/api/reports/recent?since=yesterday-ish", 400, "BadParameter"),
+        ("/api/reports/recent?format=xml", 400, "HTTPException"),
+        ("/api/reports/..%2fschema%2fspans", 404, "HTTPException"),
+        ("/api/sessions/nothing-like-this", 404, "SessionNotFound"),
+        ("/api/pages/..%2f..%2fpyproject", 404, "HTTPException"),
+        ("/api/pages/nothing", 404, "HTTPException"),
+        ("/nothing", 404, "HTTPException"),
+    ],
+)
+async def test_errors_are_told_in_json(store: Store, path: str, status: int, kind: str) -> None:
+    """Whatever cannot be answered has a status, a type and a message, never a traceback."""
+    async with asking(store) as client:
+        answer = await client.get(path)
+
+    assert answer.status_code == status
+    assert answer.json()["error"]["type"] == kind
+    assert answer.json()["error"]["message"]
+
+
+async def test_nearest_names_are_told(store: Store) -> None:
+    """A report that is nearly right is told what it may have meant."""
+    async with asking(store) as client:
+        answer = await client.get("/api/reports/recnt")
+
+    assert "recent" in answer.json()["error"]["nearest"]
+
+
+async def test_sql_cannot_be_sent(store: Store) -> None:
+    """A parameter is a value and never becomes SQL; another method than GET is refused."""
+    async with asking(store) as client:
+        hostile = await client.get("/api/reports/recent", params={**SINCE, "region": "x' or 1=1 --"})
+        posted = await client.post("/api/reports/recent", content="select 1")
+
+    assert hostile.json()["rows"] == []
+    assert posted.status_code == 405
+
+
+async def test_a_session_is_told_as_json(store: Store) -> None:
+    """`/api/sessions/ID` is the story, by any id of it."""
+    async with asking(store) as client:
+        answer = await client.get("/api/sessions/attempt-0002")
+
+    assert answer.status_code == 200
+    assert "attempt-0002" in answer.text
+    assert "verdict" in answer.json()
+
+
+async def test_every_answer_is_guarded(store: Store) -> None:
+    """Pages, modules, answers and errors carry a policy that allows no inline script or style and no other origin."""
+    async with asking(store) as client:
+        for path in ("/", "/sessions/x", "/static/page.js", "/api/reports", "/nothing"):
+            answer = await client.get(path)
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_pages_hold_no_inline_script_or_style() -> None:
+    """The pages obey the policy that they are sent with."""
+    for page in settings.data_folder("dashboards").glob("*.html"):
+        text = page.read_text()
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|javascript:", text), page.name
+        assert not re.search(r"(?:src|href)=\"https?:", text), page.name
+
+
+async def test_every_panel_names_a_report_that_exists(store: Store) -> None:
+    """A declarative page refers only to reports, and to parameters, that there are."""
+    async with asking(store) as client:
+        for page in settings.data_folder("dashboards").glob("*.toml"):
+            told = (await client.get(f"/api/pages/{page.stem}")).json()
+            assert told["title"]
+            assert told["notice"]
+            for panel in told["panels"]:
+                known = {param.name for param in reports.find(panel["report"]).params}
+                assert set(panel.get("params", {})) <= known
+
+
+async def test_answers_are_not_kept_and_modules_are_asked_again(store: Store) -> None:
+    """Data is never cached; a page or module is revalidated by its ETag."""
+    async with asking(store) as client:
+        module = await client.get("/static/page.js")
+        again = await client.get("/static/page.js", headers={"If-None-Match": module.headers["etag"]})
+        data = await client.get("/api/reports")
+
+    assert module.headers["cache-control"] == "no-cache"
+    assert again.status_code == 304
+    assert data.headers["cache-control"] == "no-store"
+
+
+async def test_answers_are_compressed(store: Store) -> None:
+    """An answer of some length travels compressed to whoever understands it."""
+    async with asking(store) as client:
+        answer = await client.get("/api/reports", headers={"Accept-Encoding": "gzip"})
+
+    assert answer.headers["content-encoding"] == "gzip"
+
+
+async def test_without_the_token_nothing_is_told(store: Store) -> None:
+    """Where there are tokens, any one of them opens the door, as a bearer or as a browser's password; none does not."""
+    basic = base64.b64encode(b"anyone:second").decode()
+    async with asking(store, tokens=("first", "second")) as client:
+        for path in ("/", "/static/page.js", "/api/reports", "/api/reports/recent", "/api/sessions/x"):
+            refused = await client.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Basic ")
+            assert "first" not in refused.text
+            wrong = await client.get(path, headers={"Authorization": "Bearer third"})
+            assert wrong.status_code == 401
+        for authorization in ("Bearer first", "Bearer second", f"Basic {basic}"):
+            admitted = await client.get("/api/reports", headers={"Authorization": authorization})
+            assert admitted.status_code == 200
+        for garbage in ("Basic ####", "Basic", "", "Bearer", f"Bearer {'x' * 5000}", "Negotiate first"):
+            assert (await client.get("/api/reports", headers={"Authorization": garbage})).status_code == 401
+        assert (await client.get("/api/health")).json()["status"] == "ok"
+
+
+async def test_another_host_name_is_refused(store: Store) -> None:
+    """A page elsewhere that rebinds its own name to this address gets no answer."""
+    async with asking(store) as client:
+        assert (await client.get("/api/reports", headers={"Host": "evil.example"})).status_code == 400
+        assert (await client.get("/api/reports", headers={"Host": "localhost:4380"})).status_code == 200
+
+
+async def test_the_query_api_describes_itself(store: Store) -> None:
+    """The OpenAPI description has a path for every report, with its parameters."""
+    async with asking(store) as client:
+        described = (await client.get("/api/openapi.json")).json()
+
+    for report in reports.catalogue().values():
+        parameters = described["paths"][f"/api/reports/{report.name}"]["get"]["parameters"]
+        assert [parameter["name"] for parameter in parameters] == [*(param.name for param in report.params), "format"]
+
+
+async def test_the_store_is_described(store: Store) -> None:
+    """`/api/store` says what the store holds."""
+    async with asking(store, info=lambda: {"path": Path("x"), "spans": 1}) as client:
+        assert (await client.get("/api/store")).json() == {"path": "x", "spans": 1}
+    async with asking(store) as client:
+        assert (await client.get("/api/store")).status_code == 404
