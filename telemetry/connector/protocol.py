@@ -272,6 +272,8 @@ class Protocol:
     # Going from place to place.
 
     def _go(self, place: Place) -> None:
+        if place is Place.USER_MEDIA and self._plan.requested is UserMedia.NONE:
+            place, self._granted = Place.OPENING, UserMedia.NONE
         before, after = self.state, PLACES[place].state
         self._end_part()
         if after is not before:
@@ -281,9 +283,6 @@ class Protocol:
             self._step_ns = self._now_ns
         self._place, self._place_ns = place, self._now_ns
         match place:
-            case Place.USER_MEDIA if self._plan.requested is UserMedia.NONE:
-                self._granted = UserMedia.NONE
-                self._go(Place.OPENING)
             case Place.USER_MEDIA:
                 self._commands.append(OpenUserMedia(self._plan.requested))
             case Place.OPENING:
