@@ -238,20 +238,15 @@ def _add_parts(rows: _Rows, facts: Facts, stop_row: NDArray[Any], chance: np.ran
             extra = {
                 "queue_position_first": position,
                 "queue_position_last": np.where(position > 0, left, -1),
-                "close_code": _FAILURE_CLOSE[np.where(failed, facts["failure"], -1)][of],
             }
         elif part is Part.ASSETS:
             extra = {"attributes": len(_STEP_ATTRIBUTES) + facts["client"][of] % len(_ASSETS_ATTRIBUTES)}
+        elif part is Part.NEGOTIATE:
+            extra = _candidates(facts, of)
         elif part is Part.ICE:
             paired = ends[of] <= facts["stop_ns"][of]
             extra = {
-                "ice_gathered_host": 1 + facts["client"][of] % 2,
-                "ice_gathered_srflx": 1,
-                "ice_gathered_relay": facts["relay"][of].astype(np.int64),
-                "ice_remote_host": 1,
-                "ice_remote_srflx": 0,
-                "ice_remote_relay": 0,
-                "ice_servers": 2,
+                **_candidates(facts, of),
                 "relay": np.where(paired, facts["relay"][of], -1),
                 "local_candidate_type": np.where(paired, facts["relay"][of], -1),
                 "remote_candidate_type": np.where(paired, 0, -1),
@@ -291,7 +286,8 @@ def _add_steps(rows: _Rows, facts: Facts, stop_row: NDArray[Any]) -> None:
 def _add_connect(rows: _Rows, facts: Facts, outcome: NDArray[Any], stop_row: NDArray[Any]) -> None:
     of = np.flatnonzero(facts["stop_ns"] <= facts["cut_ns"])
     failed = facts["failure"] >= 0
-    connected = facts["connected"][of]
+    accepted = facts["ends"][ROW[Part.QUEUE]] <= facts["stop_ns"]
+    granted = stop_row > ROW[Part.USER_MEDIA]
     rows.add(
         *(of, np.zeros(len(of), np.int64), facts["stop_ns"][of]),
         name=_NAMES.index(Span.CONNECT),
@@ -302,10 +298,11 @@ def _add_connect(rows: _Rows, facts: Facts, outcome: NDArray[Any], stop_row: NDA
         failing_step=np.where(failed, _SEGMENT_STATE[stop_row], -1)[of],
         failing_part=np.where(failed, _SEGMENT_PART[stop_row], -1)[of],
         retryable=_FAILURE_RETRYABLE[facts["failure"]][of],
-        resumed=np.where(connected, facts["resumed"][of], -1),
-        media_granted=np.where(connected, facts["media"][of], -1),
+        close_code=_FAILURE_CLOSE[facts["failure"]][of],
+        resumed=np.where(accepted, facts["resumed"], -1)[of],
+        media_granted=np.where(granted, facts["media"], 0)[of],
         **_asked(facts, of),
-        **_why(facts, of, failed, message=True),
+        **_why(facts, of, failed),
     )
 
 
@@ -366,14 +363,26 @@ def _asked(facts: Facts, of: NDArray[Any]) -> dict[str, Values]:
     }
 
 
-def _why(facts: Facts, of: NDArray[Any], failed: NDArray[Any], *, message: bool = False) -> dict[str, Values]:
+def _candidates(facts: Facts, of: NDArray[Any]) -> dict[str, Values]:
+    return {
+        "ice_gathered_host": 1 + facts["client"][of] % 2,
+        "ice_gathered_srflx": 1,
+        "ice_gathered_relay": facts["relay"][of].astype(np.int64),
+        "ice_remote_host": 1,
+        "ice_remote_srflx": 0,
+        "ice_remote_relay": 0,
+        "ice_servers": 2,
+    }
+
+
+def _why(facts: Facts, of: NDArray[Any], failed: NDArray[Any]) -> dict[str, Values]:
     failure = np.where(failed, facts["failure"], -1)[of]
-    why: dict[str, Values] = {
+    return {
         "status_code": failed[of].astype(np.int64),
+        "status_message": _FAILURE_MESSAGE[failure],
         "error_type": _FAILURE_ERROR[failure],
         "detail": _FAILURE_DETAIL[failure],
     }
-    return why | ({"status_message": _FAILURE_MESSAGE[failure]} if message else {})
 
 
 def _table(rows: _Rows, facts: Facts, chance: np.random.Generator) -> pa.Table:
