@@ -156,6 +156,9 @@ class Store:
         self.commit_each([], ledger)
 
     def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger) -> list[Committed]:
+        for table, _ in requests:
+            if table.schema.names != self._names:
+                raise DecodeError("a table has other columns than spans have")
         kept, hashes = [], []
         for table in self._without_duplicates([table for table, _ in requests]):
             kept.append(table[0])
@@ -231,26 +234,41 @@ class Store:
         Raises:
             StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
         """
-        with self._maintained() as connection:
+        with self.maintained() as connection:
             if now or self._waiting_rows >= FOLD_ROWS:
                 for _ in relations.SIDES:
                     self._fold(connection, self._other_side())
                     self._switch()
             if now or self._wal_bytes() >= CHECKPOINT_WAL_BYTES:
-                with self.transaction(connection.cursor()) as other:
-                    other.execute("insert into stored.held values (1)")
-                    connection.execute("checkpoint")
-                    other.execute("rollback")
-                    other.execute("begin")
+                self._checkpoint(connection)
 
-    def compact(self) -> None:
+    def compact(self) -> bool:
         """Checkpoint and give the room of deleted rows back to the file; commits wait meanwhile.
+
+        Returns:
+            False when a query still reads what was deleted, so that it must be done later.
 
         Raises:
             StoreError: it failed.
         """
-        with self._maintained() as connection:
-            connection.execute("checkpoint")
+        with self.maintained() as connection:
+            try:
+                connection.execute("checkpoint")
+            except duckdb.TransactionException:
+                return False
+            return True
+
+    def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Checkpoint beside commits; not at all while a query still reads what was folded since it began."""
+        other = self._root.cursor()
+        try:
+            other.execute("begin")
+            other.execute("insert into stored.held values (1)")
+            with contextlib.suppress(duckdb.TransactionException):
+                connection.execute("checkpoint")
+        finally:
+            self._roll_back(other)
+            other.close()
 
     def _fold(self, connection: duckdb.DuckDBPyConnection, side: str) -> None:
         """Move the spans of an inbox that receives none to the others, and merge what they say."""
@@ -269,7 +287,7 @@ class Store:
             self._waiting_rows -= arrived
 
     @contextlib.contextmanager
-    def _maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection for what changes stored rows, for one at a time."""
         with self._tending:
             if self._closed or self.read_only:
@@ -287,8 +305,6 @@ class Store:
                 raise refusal from error
             finally:
                 connection.close()
-
-    maintained = _maintained
 
     @contextlib.contextmanager
     def transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -391,6 +407,7 @@ class Store:
         try:
             opening.prepare(self._root, self.path, read_only=self.read_only)
             self._columns = opening.span_columns(self._root)
+            self._names = [name for name, _ in self._columns]
             self._values = ", ".join(f"{n}::json::variant" if k == "VARIANT" else n for n, k in self._columns)
             self._writer = self._root.cursor()
             self._side = "a"
@@ -398,6 +415,7 @@ class Store:
             self._recent = Recent(self._remembered)
             if not self.read_only:
                 self._remember()
+                pa.array([0])  # loads pandas, a second or two that the first request should not wait
         except duckdb.Error as error:
             self._root.close()
             raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error

@@ -1,0 +1,120 @@
+"""The maintained relations equal their definitions, whatever arrives in whatever order."""
+
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetry.errors import StoreError
+from telemetry.store import relations
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+from tests.support.spans import T0, Row, attempt, foreign, table
+
+OUTCOMES = ("connected", "failed", "cancelled", "unfinished")
+
+
+def fleet() -> list[Row]:
+    """A few dozen attempts of every outcome, with retries, a resumed session, heartbeats and a foreign trace."""
+    rows = foreign(1, spans=5)
+    for number in range(1, 25):
+        rows += attempt(
+            number,
+            outcome=OUTCOMES[number % 4],
+            start_ns=T0 + number * 10**9,
+            samples=number % 3,
+            sample={"rtt_s": number / 100},
+            queue_positions=(number, 1),
+            session="shared" if number % 8 == 0 else None,
+            episode=number // 2 + 1,
+            resumed=bool(number % 2) if number % 3 else None,
+            disconnect="normal" if number % 5 else None,
+            region=None if number % 7 == 0 else "eu-west-1",
+            synthetic=number % 6 == 0,
+        )
+    return rows
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """`connections` of the fleet, stored in one piece."""
+    with Store.open(tmp_path_factory.mktemp("whole") / "s.duckdb") as store:
+        store.commit([table(fleet())])
+        rows: list[Row] = store.query("from connections order by trace_id").to_pylist()
+        return rows
+
+
+class TestDelivery:
+    @settings(max_examples=8, deadline=None)
+    @given(seed=st.integers(0, 2**32), batch=st.integers(40, 200), repeated=st.floats(0, 1), fold=st.floats(0, 1))
+    def test_any_order(self, expected: list[Row], seed: int, batch: int, repeated: float, fold: float) -> None:
+        """Shuffled, split, repeated and delayed spans give relations that equal their definitions."""
+        rows = fleet()
+        chance = random.Random(seed)
+        chance.shuffle(rows)
+        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "s.duckdb") as store:
+            for start in range(0, len(rows), batch):
+                again = [row for row in rows[:start] if chance.random() < repeated / 4]
+                store.commit([table(again), table(rows[start : start + batch])])
+                if chance.random() < fold:
+                    store.tend(now=True)
+            checks = verify(store)
+            found = store.query("from connections order by trace_id").to_pylist()
+
+        assert all(check.passed for check in checks), checks
+        assert found == expected
+
+    def test_rows_while_waiting_and_after_folding(self, tmp_path: Path) -> None:
+        """Every relation answers the same before and after its spans are folded."""
+        names = [relation.name for relation in relations.MERGED] + relations.plain_views()
+        with Store.open(tmp_path / "s.duckdb") as store:
+            store.commit([table(fleet())])
+            before = {name: store.query(f"from {name} order by all").to_pylist() for name in names}
+            store.tend(now=True)
+            after = {name: store.query(f"from {name} order by all").to_pylist() for name in names}
+            waiting = store.info()["waiting_spans"]
+
+        assert waiting == 0
+        assert before == after
+        assert all(before.values())
+
+    def test_attempt_in_three_places(self, tmp_path: Path) -> None:
+        """An attempt whose spans are folded, in one inbox and in the other is one row."""
+        rows = attempt(1)
+        with Store.open(tmp_path / "s.duckdb") as store:
+            store.commit([table(rows[:5])])
+            store.tend(now=True)
+            store.commit([table(rows[5:9])])
+            store._switch()
+            store.commit([table(rows[9:])])
+            found = store.query("select outcome, span_count from connections").to_pylist()
+            checks = verify(store)
+
+        assert found == [{"outcome": "connected", "span_count": len(rows)}]
+        assert all(check.passed for check in checks), checks
+
+
+class TestReadingDefinitions:
+    @pytest.mark.parametrize("relation", relations.MERGED, ids=lambda relation: relation.name)
+    def test_every_column_is_a_key_or_an_aggregate(self, relation: relations.Merged) -> None:
+        """Each definition of a merged relation is understood to the last column."""
+        assert relation.keys
+        assert set(relation.aggregates.values()) <= {"min", "max", "bool_or", "count", "sum"}
+
+    def test_two_aggregates_in_one_column(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A column that cannot be merged is refused by name, when the module is read and not when data is wrong."""
+        inner = "select\n  trace_id,\n  max(a) - min(a) as spread\nfrom spans\ngroup by trace_id"
+        text = f"create view x as\nwith merged as (\n{inner}\n)\nselect * from merged;"
+        monkeypatch.setattr(relations, "definition", lambda _: text)
+
+        with pytest.raises(StoreError, match=r"max\(a\) - min\(a\) as spread"):
+            relations.Merged.read("x")
+
+    def test_views_in_order(self) -> None:
+        """A view is made after the views that it reads from."""
+        order = relations.plain_views()
+
+        assert {"sessions", "episodes", "samples"} <= set(order)
