@@ -803,7 +803,7 @@ ANY_INPUT = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     reach=st.sampled_from([Place.IDLE, *ON_THE_WAY, Place.CONNECTED]),
     inputs=st.lists(st.tuples(ANY_INPUT, st.integers(-1_000, 20_000)), max_size=20),
