@@ -17,6 +17,7 @@ from typing import Any, Final
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
@@ -174,8 +175,9 @@ class Store:
                 self._writer.execute(f"insert into stored.spans_{self._side} select {self._values} from batch")
             self._writer.execute(f"insert into stored.ledger_{self._side} by name from entries")
             self._writer.execute("commit")
-        for added in hashes:
-            self._recent.add(added)
+        for rest, added in zip(kept, hashes, strict=True):
+            if rest.num_rows:
+                self._recent.add(added, pc.min(rest["received_ns"]).as_py())
         self._waiting_rows += batch.num_rows if batch is not None else 0
         return [
             Committed(rest.num_rows, table.num_rows - rest.num_rows)
@@ -186,7 +188,7 @@ class Store:
         """Each table without the spans that are stored already or came before in these, and its spans' hashes."""
         if not tables:
             return
-        batch = pa.concat_tables(table.select(["trace_id", "span_id", "start_ns"]) for table in tables)
+        batch = pa.concat_tables(table.select(["trace_id", "span_id"]) for table in tables)
         with _registered(self._writer, batch=batch):
             found = self._writer.execute("select hash(trace_id, span_id) as h from batch").fetchnumpy()["h"]
             hashes: Hashes = np.asarray(found, np.uint64)
@@ -204,12 +206,13 @@ class Store:
     def _first_seen(self, suspects: pa.Table) -> list[bool]:
         """Which suspects are neither stored nor a repetition of one before.
 
-        A span that is sent again starts at the same time, so the rest of the file need not be read.
+        What arrived before all that is remembered need not be read.
         """
         with _registered(self._writer, suspects=suspects):
             rows = self._writer.execute(
                 "select s.trace_id, s.span_id from main.spans s semi join suspects using (trace_id, span_id) "
-                "where s.start_ns between (select min(start_ns) from suspects) and (select max(start_ns) from suspects)"
+                "where s.received_ns >= $since",
+                {"since": self._recent.since_ns},
             ).fetchall()
         seen = set(rows)
         first = []
@@ -426,13 +429,14 @@ class Store:
         self._closed = False
 
     def _remember(self) -> None:
-        hashes = self._root.execute(
-            "select hash(trace_id, span_id) as h from main.spans "
+        found = self._root.execute(
+            "select hash(trace_id, span_id) as h, received_ns from main.spans "
             "where received_ns >= (select max(received_ns) from main.spans) - $window "
             "order by received_ns desc limit $most",
             {"window": REMEMBERED_NS, "most": self._remembered},
-        ).fetchnumpy()["h"]
-        self._recent.add(np.asarray(hashes, np.uint64))
+        ).fetchnumpy()
+        if len(found["h"]):
+            self._recent.add(np.asarray(found["h"], np.uint64), int(np.asarray(found["received_ns"])[-1]))
 
     def _disconnect(self) -> None:
         with self._readers_lock:

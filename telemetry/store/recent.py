@@ -14,6 +14,8 @@ GENERATION: Final = 2_000_000
 half a minute at 75,000 spans/s, half an hour at 1,000. SDKs stop sending again after ten seconds."""
 _FRESH: Final = 131_072
 """Hashes kept as a set before they are merged into the sorted array: one merge takes up to 50 ms."""
+NEVER_NS: Final = 2**63 - 1
+"""Later than any arrival."""
 
 Hashes = NDArray[np.uint64]
 
@@ -26,6 +28,12 @@ class Recent:
         self._fresh: set[int] = set()
         self._young: Hashes = np.empty(0, np.uint64)
         self._old: Hashes = np.empty(0, np.uint64)
+        self._young_since_ns = self._old_since_ns = NEVER_NS
+
+    @property
+    def since_ns(self) -> int:
+        """When the oldest of them arrived."""
+        return min(self._young_since_ns, self._old_since_ns)
 
     def suspects(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which of them were perhaps seen before, or are there twice."""
@@ -37,8 +45,13 @@ class Recent:
             known |= np.fromiter((value in self._fresh for value in asked.tolist()), np.bool_, asked.size)
         return known[places]
 
-    def add(self, hashes: Hashes) -> None:
-        """Remember them; the older generation is forgotten when the younger one is full."""
+    def add(self, hashes: Hashes, arrived_ns: int) -> None:
+        """Remember them; the older generation is forgotten when the younger one is full.
+
+        Args:
+            arrived_ns: when the first of them arrived.
+        """
+        self._young_since_ns = min(self._young_since_ns, arrived_ns)
         self._fresh.update(hashes.tolist())
         if len(self._fresh) < min(_FRESH, self._generation):
             return
@@ -48,6 +61,7 @@ class Recent:
         self._young = np.sort(np.concatenate([self._young, np.sort(fresh)]), kind="stable")
         if self._young.size >= self._generation:
             self._old, self._young = self._young, np.empty(0, np.uint64)
+            self._old_since_ns, self._young_since_ns = self._young_since_ns, NEVER_NS
 
 
 def _contained(known: Hashes, asked: Hashes) -> NDArray[np.bool_]:
