@@ -1,0 +1,40 @@
+"""The ledger adds up what was taken and refused, and stays small."""
+
+from telemetry.store.ledger import MAX_REASONS, Ledger
+from tests.support.spans import attempt, table
+
+
+def test_lateness_and_clocks() -> None:
+    """Spans that come late, or from the future, are counted with the worst of each."""
+    ledger = Ledger()
+    ledger.accept("grpc", table(attempt(1, received_after_ms=90_000)), 2)
+    ledger.accept("grpc", table(attempt(2, received_after_ms=-5_000)), 0)
+    row = ledger.table(7).to_pylist()[0]
+
+    spans = len(attempt(1))
+    assert row["at_ns"] == 7
+    assert (row["requests"], row["stored"], row["duplicates"]) == (2, 2 * spans, 2)
+    assert (row["late"], row["lateness_max_ms"]) == (spans, 90_000)
+    assert (row["ahead"], row["ahead_max_ms"]) == (spans, 5_000)
+
+
+def test_a_flood_of_reasons() -> None:
+    """However many reasons a sender makes up, the rows stay few and the counts right."""
+    ledger = Ledger()
+    for number in range(1000):
+        ledger.refuse("grpc", f"reason {number}", 1, None)
+    rows = ledger.table(0).to_pylist()
+
+    assert len(rows) <= MAX_REASONS + 1
+    assert sum(row["rejected"] for row in rows) == 1000
+
+
+def test_take_over() -> None:
+    """Refusals move from the ledger of the waiting to that of the commit, once."""
+    waiting, commit = Ledger(), Ledger()
+    waiting.refuse("grpc", "bad", 2, "x")
+    commit.refuse("grpc", "bad", 1, None)
+    commit.take_over(waiting)
+
+    assert len(waiting) == 0
+    assert [(row["requests"], row["rejected"], row["example"]) for row in commit.table(0).to_pylist()] == [(2, 3, "x")]

@@ -1,0 +1,43 @@
+"""The sieve never forgets within its window, and forgets beyond it."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry.store.recent import NEVER_NS, Recent
+
+
+def hashes(*values: int) -> np.ndarray:
+    return np.array(values, np.uint64)
+
+
+@given(st.lists(st.lists(st.integers(0, 200), max_size=20), max_size=30))
+def test_suspects_what_was_seen(batches: list[list[int]]) -> None:
+    """Within the window, exactly what came before or is there twice is suspected."""
+    recent = Recent(generation=10_000)
+    seen: set[int] = set()
+    for batch in batches:
+        found = recent.suspects(hashes(*batch)).tolist()
+        assert found == [value in seen or batch.count(value) > 1 for value in batch]
+        recent.add(hashes(*batch), 1)
+        seen.update(batch)
+
+
+def test_window() -> None:
+    """The last generation is remembered whole, the one before the last two is forgotten."""
+    recent = Recent(generation=100)
+    for start in range(0, 1000, 10):
+        recent.add(hashes(*range(start, start + 10)), start)
+
+    assert recent.suspects(hashes(*range(900, 1000))).all()
+    assert not recent.suspects(hashes(*range(0, 800))).any()
+    assert 800 <= recent.since_ns <= 900
+
+
+def test_empty() -> None:
+    """What remembers nothing suspects nothing."""
+    recent = Recent()
+
+    assert not recent.suspects(hashes(1, 2, 3)).any()
+    assert recent.suspects(hashes()).size == 0
+    assert recent.since_ns == NEVER_NS
