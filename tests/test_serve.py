@@ -1,0 +1,247 @@
+"""One process that receives, stores and shows; asked by others while it runs and after it has stopped."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from telemetry import formats, semconv, settings, traces
+from telemetry.errors import ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
+from telemetry.serve import Doors, serving
+from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
+from tests.support.spans import T0, attempt, table
+
+pytestmark = pytest.mark.real
+
+ANY = Doors(grpc_port=0, http_port=0, pages_port=0)
+RANGE = {"since": str(T0 - 1), "until": str(T0 + 10**12)}
+
+
+def send(otlp_http: str, *numbers: int) -> None:
+    """Send failed attempts as OTLP/JSON; returns when they are acknowledged."""
+    for number in numbers:
+        body = traces.to_otlp(table(attempt(number, outcome="failed", error="noScene", detail="busy")).to_pylist())
+        httpx.post(f"{otlp_http}/v1/traces", json=body, trust_env=False).raise_for_status()
+
+
+@contextmanager
+def serve_process(store: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """`telemetry serve` in a process of its own, and where it listens."""
+    command = [sys.executable, "-m", "telemetry", "serve", "--store", str(store)]
+    command += ["--grpc-port", "0", "--http-port", "0", "--pages-port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            assert process.stderr.readline().startswith("pages ")
+            yield process, json.loads(notice_path(store).read_text())
+        finally:
+            process.kill()
+
+
+def telemetry(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """One run of the command line."""
+    command = [sys.executable, "-m", "telemetry", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_what_arrives_is_asked_over_http_and_then_from_the_file(tmp_path: Path) -> None:
+    """While the server runs it is asked, afterwards the file is opened; the rows and the story are the same."""
+    path = tmp_path / "store.duckdb"
+
+    def ask() -> tuple[str | None, bytes, dict[str, object]]:
+        with opened(path) as asked:
+            table = asked.report("recent", RANGE)
+            return asked.url, formats.to_bytes(table, "csv"), asked.story("attempt-0002")
+
+    async with serving(path, ANY) as addresses:
+        await asyncio.to_thread(send, addresses.otlp_http, 1, 2)
+        url, served, told = await asyncio.to_thread(ask)
+    nowhere, kept, told_again = await asyncio.to_thread(ask)
+
+    assert (url, nowhere) == (addresses.pages, None)
+    assert served == kept
+    assert served.count(b"\n") == 3
+    assert told["verdict"] == told_again["verdict"]
+
+
+async def test_the_sdk_exports_over_grpc(tmp_path: Path) -> None:
+    """A span of the OpenTelemetry SDK is queryable as soon as its export has returned."""
+    path = tmp_path / "store.duckdb"
+
+    def export(endpoint: str) -> None:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=True)))
+        with provider.get_tracer("test").start_as_current_span("connect") as span:
+            span.set_attributes({semconv.ATTEMPT_ID: "attempt-sdk", semconv.OUTCOME: "cancelled"})
+        provider.shutdown()
+
+    def ask() -> dict[str, object]:
+        with opened(path) as asked:
+            return asked.story("attempt-sdk")
+
+    async with serving(path, ANY) as addresses:
+        assert otlp_endpoint(path) == addresses.otlp_grpc
+        await asyncio.to_thread(export, addresses.otlp_grpc)
+        told = await asyncio.to_thread(ask)
+
+    assert told["verdict"]["outcome"] == "cancelled"  # type: ignore[index]
+
+
+async def test_the_notice_is_private_and_goes_with_the_server(tmp_path: Path) -> None:
+    """The notice beside the store is for its owner alone, and is removed at the end."""
+    path = tmp_path / "store.duckdb"
+
+    async with serving(path, ANY) as addresses:
+        notice = notice_path(path)
+        assert stat.S_IMODE(notice.stat().st_mode) == 0o600
+        assert json.loads(notice.read_text())["url"] == addresses.pages
+
+    assert not notice.exists()
+
+
+async def test_a_notice_left_behind_is_not_believed(tmp_path: Path) -> None:
+    """A killed server's notice is ignored, even where the server of another store has its port."""
+    mine, other = tmp_path / "mine.duckdb", tmp_path / "other.duckdb"
+
+    async with serving(other, ANY) as addresses:
+        notice_path(mine).write_text(json.dumps({"pid": os.getpid() + 1, "url": addresses.pages}))
+        assert await asyncio.to_thread(serving_url, mine) is None
+        assert await asyncio.to_thread(serving_url, other) == addresses.pages
+    for garbage in ("", "[]", "{}", '{"url": 1, "pid": 1}', '{"url": "http://127.0.0.1:1", "pid": 1}'):
+        notice_path(mine).write_text(garbage)
+        assert await asyncio.to_thread(serving_url, mine) is None
+
+
+async def test_errors_arrive_as_they_were_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server refuses is the same error, with the same exit code, as from the file."""
+    path = tmp_path / "store.duckdb"
+
+    def ask() -> None:
+        with opened(path) as asked:
+            assert isinstance(asked, Server)
+            with pytest.raises(UnknownReport) as unknown:
+                asked.report("recnt", {})
+            assert "recent" in unknown.value.nearest
+            with pytest.raises(SessionNotFound):
+                asked.story("nothing-like-this")
+
+    async with serving(path, ANY):
+        await asyncio.to_thread(ask)
+    with pytest.raises(ServerError, match="does not answer"), opened("http://127.0.0.1:1") as asked:
+        asked.report("recent", {})
+
+
+async def test_the_token_guards_every_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a token nothing comes in or out without it; whoever has it in the environment need not think of it."""
+    path = tmp_path / "store.duckdb"
+    monkeypatch.delenv(settings.TOKEN_VARIABLE, raising=False)
+
+    def ask() -> int:
+        with opened(path) as asked:
+            rows: int = asked.report("recent", RANGE).num_rows
+            return rows
+
+    async with serving(path, Doors(grpc_port=0, http_port=0, pages_port=0, tokens=("secret",))) as addresses:
+        with pytest.raises(httpx.HTTPStatusError, match="401"):
+            await asyncio.to_thread(send, addresses.otlp_http, 1)
+        with pytest.raises(ServerError, match="token"):
+            await asyncio.to_thread(ask)
+        monkeypatch.setenv(settings.TOKEN_VARIABLE, "secret")
+        assert await asyncio.to_thread(ask) == 0
+
+
+async def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
+    """A taken port, a store in use and an open address are each an error of their own, and leave nothing open."""
+    path = tmp_path / "store.duckdb"
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for doors in (Doors("127.0.0.1", 0, 0, port), Doors("127.0.0.1", 0, port, 0), Doors("127.0.0.1", port, 0, 0)):
+            with pytest.raises(ServerError, match=str(port)):
+                async with serving(path, doors):
+                    pass
+    with pytest.raises(UsageError, match="TELEMETRY_TOKEN"):
+        async with serving(path, Doors(host="0.0.0.0", grpc_port=0, http_port=0, pages_port=0)):
+            pass
+    async with serving(path, ANY):
+        with pytest.raises(StoreLocked):
+            async with serving(path, ANY):
+                pass
+        assert notice_path(path).exists()
+
+
+def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:
+    """SIGTERM: exit code 0, nothing on stdout, no notice left, and what was acknowledged is in the file."""
+    path = tmp_path / "store.duckdb"
+
+    with serve_process(path) as (process, notice):
+        send(notice["otlp_http"], 1)
+        second = telemetry("serve", "--store", str(path), "--grpc-port", "0", "--http-port", "0", "--pages-port", "0")
+        asked = telemetry("report", "recent", "--store", str(path), "--format", "json", *_options(RANGE))
+        process.send_signal(signal.SIGTERM)
+        told, narrated = process.communicate(timeout=30)
+    after = telemetry("report", "recent", "--store", str(path), "--format", "json", *_options(RANGE))
+
+    assert (process.returncode, told) == (0, "")
+    assert "stopped" in narrated
+    assert not notice_path(path).exists()
+    assert second.returncode == 5
+    assert str(process.pid) in second.stderr
+    assert "Traceback" not in second.stderr
+    assert [row["attempt_id"] for row in json.loads(asked.stdout)] == ["attempt-0001"]
+    assert (asked.returncode, asked.stdout) == (after.returncode, after.stdout)
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    """While a slow sender holds up the stop, another Ctrl-C leaves with 130; what was acknowledged stays."""
+    path = tmp_path / "store.duckdb"
+
+    with serve_process(path) as (process, notice):
+        send(notice["otlp_http"], 1)
+        host, _, port = notice["otlp_http"].removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as slow:
+            head = "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+            slow.sendall(head.encode())
+            process.send_signal(signal.SIGINT)
+            assert process.stderr
+            while "Ctrl-C again" not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=4)
+    found = telemetry("session", "attempt-0001", "--store", str(path), "--format", "ticket")
+
+    assert process.returncode == 130
+    assert not notice_path(path).exists()
+    assert found.returncode == 0
+    assert "attempt-0001" in found.stdout
+
+
+def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """After a kill -9 the next command opens the file, and every acknowledged span is there."""
+    path = tmp_path / "store.duckdb"
+
+    with serve_process(path) as (process, notice):
+        send(notice["otlp_http"], *range(1, 6))
+        process.kill()
+        process.wait(timeout=10)
+        assert notice_path(path).exists()
+    found = telemetry("report", "recent", "--store", str(path), "--format", "json", *_options(RANGE))
+
+    assert len(json.loads(found.stdout)) == 5
+
+
+def _options(params: dict[str, str]) -> list[str]:
+    return [word for name, value in params.items() for word in (f"--{name}", value)]
