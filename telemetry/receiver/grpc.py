@@ -74,10 +74,10 @@ async def serve(
         return await intake.traces(body, "protobuf", "grpc")
 
     async def logs(body: bytes) -> Message:
-        return await intake.not_kept("logs", body, "protobuf")
+        return await intake.not_kept("logs", body, "protobuf", "grpc")
 
     async def metrics(body: bytes) -> Message:
-        return await intake.not_kept("metrics", body, "protobuf")
+        return await intake.not_kept("metrics", body, "protobuf", "grpc")
 
     for signal, name, take in (("trace", "Trace", traces), ("logs", "Logs", logs), ("metrics", "Metrics", metrics)):
         method = grpc.unary_unary_rpc_method_handler(_export(intake, take))  # no (de)serializers: bytes in, bytes out
@@ -106,10 +106,10 @@ def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Call
             with intake.room() as hold:
                 hold(len(body))
                 return (await take(body)).SerializeToString()
-        except (Refusal, TelemetryError) as error:
-            answer = answer_to(error)
         except Exception as error:
-            _log.exception("a request failed")
+            if not isinstance(error, (Refusal, TelemetryError)):
+                _log.exception("a request failed")
+            intake.refused("grpc", error)
             answer = answer_to(error)
         trailer = [("grpc-status-details-bin", answer.status.SerializeToString())]
         if answer.retry:

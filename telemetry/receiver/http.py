@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -113,16 +113,25 @@ class _Door:
         return await self._take(request, "metrics")
 
     async def _take(self, request: Request, signal: Signal) -> Response:
+        transport: Transport = "http/json" if _named_encoding(request) == "json" else "http/protobuf"
+        try:
+            return await self._answer(request, signal, transport)
+        except ClientDisconnect:
+            raise  # nobody is there to be answered, and nothing was taken
+        except Exception as error:
+            self._intake.refused(transport, error)
+            raise
+
+    async def _answer(self, request: Request, signal: Signal, transport: Transport) -> Response:
         self._refuse_strange_pages(request.headers.get("origin"))
         self._intake.admit(request.headers.get("authorization"))
         encoding = request_encoding(request.headers.get("content-type"))
         with self._intake.room() as take:
             body = await _body(request, self._intake.limits, take)
             if signal == "traces":
-                transport: Transport = "http/json" if encoding == "json" else "http/protobuf"
                 answer = await self._intake.traces(body, encoding, transport)
             else:
-                answer = await self._intake.not_kept(signal, body, encoding)
+                answer = await self._intake.not_kept(signal, body, encoding, transport)
         return Response(encoded(answer, encoding), headers={"Content-Type": CONTENT_TYPE_OF[encoding]})
 
     def _refuse_strange_pages(self, origin: str | None) -> None:
@@ -239,10 +248,15 @@ def _too_large(size_bytes: int, limits: Limits, when: str) -> PayloadTooLarge:
     )
 
 
+def _named_encoding(request: Request) -> Encoding:
+    """The encoding that a request names; JSON where it names none of ours."""
+    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return CONTENT_TYPES.get(name, "json")
+
+
 async def _error(request: Request, error: Exception) -> Response:
     answer = answer_to(error)
-    name = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    encoding: Encoding = CONTENT_TYPES.get(name, "json")
+    encoding = _named_encoding(request)
     headers = {**answer.headers, "Content-Type": CONTENT_TYPE_OF[encoding]}
     return Response(encoded(answer.status, encoding), answer.http_status, headers)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from google.protobuf.message import Message
 from google.rpc import code_pb2
 
-from telemetry.errors import Overloaded
+from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
 from telemetry.receiver.answers import (
     UNAUTHENTICATED,
     Encoding,
@@ -25,7 +25,8 @@ from telemetry.receiver.answers import (
     not_kept_response,
     traces_response,
 )
-from telemetry.receiver.otlp import Decoded, decode_json, decode_protobuf
+from telemetry.receiver.fragments import decode_protobuf
+from telemetry.receiver.otlp import Decoded, decode_json
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
 
@@ -33,11 +34,24 @@ DECODE_INLINE_BYTES: Final = 64 * 1024
 """A larger body takes longer to decode (about 2 ms) than a thread takes to be asked (0.1 ms)."""
 
 
+_REASONS: Final = {
+    DecodeError: "unreadable request",
+    PayloadTooLarge: "request too large",
+    Overloaded: "overloaded",
+    StoreError: "store failed",
+    Refusal: "refused by its headers",
+}
+"""In the ledger, for requests that were refused as a whole."""
+
+
 class Writer(Protocol):
     """What stores spans: `telemetry.store.writer.Writer`."""
 
-    async def submit(self, table: pa.Table) -> Any:
+    async def submit(self, table: pa.Table, transport: str) -> Any:
         """Return when the spans are durable; raise Overloaded when they were not taken."""
+
+    def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
+        """Write down what was not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +150,32 @@ class Intake:
         else:
             async with self._large:
                 decoded = await asyncio.to_thread(decode, body, received_ns)
+        for rejection in decoded.rejected:
+            self._writer.refuse(transport, rejection.reason, rejection.count, rejection.example)
         if decoded.table.num_rows:
-            await self._writer.submit(decoded.table)
+            await self._writer.submit(decoded.table, transport)
         return traces_response(decoded.rejected)
 
-    async def not_kept(self, signal: Literal["logs", "metrics"], body: bytes, encoding: Encoding) -> Message:
-        """Answer a request for a signal that is not kept.
+    async def not_kept(
+        self, signal: Literal["logs", "metrics"], body: bytes, encoding: Encoding, transport: Transport
+    ) -> Message:
+        """Answer a request for a signal that is not kept, and write down that it was not.
 
         Raises:
             DecodeError: the body is unreadable.
         """
         async with self._large:
-            response, _count = await asyncio.to_thread(not_kept_response, signal, body, encoding)
+            response, count = await asyncio.to_thread(not_kept_response, signal, body, encoding)
+        if count:
+            self._writer.refuse(transport, f"{signal} are not kept", count)
         return response
+
+    def refused(self, transport: Transport, error: Exception) -> None:
+        """Write down that a whole request was refused: senders may never tell anyone.
+
+        How many spans it had is not known, so none are counted.
+        """
+        self._writer.refuse(transport, _REASONS.get(type(error), "internal error"), 0, str(error)[:200])
 
 
 def _digest(token: str) -> bytes:

@@ -123,14 +123,14 @@ def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
         PayloadTooLarge: it would not stay within limits when decoded.
     """
     try:
-        request = TraceFrames.FromString(body)
+        request = _Frames.FromString(body)
     except ProtobufError as error:
         raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
     batch = Batch(received_ns)
     for resource_spans in request.resource_spans:
-        resource = reading(_resource, resource_spans)
+        resource = reading(protobuf_resource, resource_spans)
         for scope_spans in resource_spans.scope_spans:
-            scope = reading(_scope, scope_spans)
+            scope = reading(protobuf_scope, scope_spans)
             for span in scope_spans.spans:
                 batch.add(resource, scope, _span, span)
     return batch.decoded()
@@ -409,48 +409,66 @@ def _present(**fields: Any) -> Row:
 # Protobuf.
 
 
-def _frames() -> Any:
-    """Make an ExportTraceServiceRequest message that leaves each span as bytes.
+_FIELD: Final = descriptor_pb2.FieldDescriptorProto
 
-    On the wire a message and bytes are the same, so one malformed span does not spoil its neighbours.
+
+def frames(package: str, span: Callable[[descriptor_pb2.DescriptorProto], None] | None = None) -> Any:
+    """Make an ExportTraceServiceRequest message class whose spans are read in another way.
+
+    On the wire a message and bytes are the same, so protobuf can be told not to look into a part.
+
+    Args:
+        package: a name for the messages, one for each way.
+        span: adds the fields of a span; None leaves each span as bytes, so that a malformed one does not spoil its
+            neighbours.
     """
     file = descriptor_pb2.FileDescriptorProto(
-        name="telemetry/receiver/frames.proto",
-        package="telemetry.receiver",
+        name=f"{package}.proto",
+        package=package,
         syntax="proto3",
         dependency=[resource_pb2.DESCRIPTOR.name, common_pb2.DESCRIPTOR.name],
     )
-    kinds = descriptor_pb2.FieldDescriptorProto
-
-    def message(name: str, *fields: tuple[str, int, bool, str]) -> None:
-        made = file.message_type.add(name=name)
-        for field_name, number, repeated, kind in fields:
-            made.field.add(
-                name=field_name,
-                number=number,
-                label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL,
-                type={"bytes": kinds.TYPE_BYTES, "string": kinds.TYPE_STRING}.get(kind, kinds.TYPE_MESSAGE),
-                type_name=None if kind in ("bytes", "string") else f".{kind}",
-            )
-
     resource, scope = resource_pb2.Resource.DESCRIPTOR.full_name, common_pb2.InstrumentationScope.DESCRIPTOR.full_name
-    message("TraceFrames", ("resource_spans", 1, True, "telemetry.receiver.ResourceFrame"))
-    message(
+    _message(file, "TraceFrames", resource_spans=(1, True, f"{package}.ResourceFrame"))
+    _message(
+        file,
         "ResourceFrame",
-        ("resource", 1, False, resource),
-        ("scope_spans", 2, True, "telemetry.receiver.ScopeFrame"),
-        ("schema_url", 3, False, "string"),
+        resource=(1, False, resource),
+        scope_spans=(2, True, f"{package}.ScopeFrame"),
+        schema_url=(3, False, "string"),
     )
-    message("ScopeFrame", ("scope", 1, False, scope), ("spans", 2, True, "bytes"), ("schema_url", 3, False, "string"))
+    spans = f"{package}.SpanFrame" if span else "bytes"
+    _message(file, "ScopeFrame", scope=(1, False, scope), spans=(2, True, spans), schema_url=(3, False, "string"))
+    if span:
+        span(file.message_type.add(name="SpanFrame"))
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("telemetry.receiver.TraceFrames"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.TraceFrames"))
 
 
-TraceFrames: Final = _frames()
+def _message(file: descriptor_pb2.FileDescriptorProto, name: str, **fields: tuple[int, bool, str]) -> None:
+    """Add a message: by field its number, whether it is repeated, and its type, which is a message's if dotted."""
+    plain = {"bytes": _FIELD.TYPE_BYTES, "string": _FIELD.TYPE_STRING}
+    made = file.message_type.add(name=name)
+    for field_name, (number, repeated, kind) in fields.items():
+        made.field.add(
+            name=field_name,
+            number=number,
+            label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
+            type=plain.get(kind, _FIELD.TYPE_MESSAGE),
+            type_name=None if kind in plain else f".{kind}",
+        )
 
 
-def _resource(frame: Any) -> Shell:
+_Frames: Final = frames("telemetry.receiver.otlp")
+
+
+def protobuf_resource(frame: Any) -> Shell:
+    """What a resource gives to its spans.
+
+    Raises:
+        Refused: it cannot be kept.
+    """
     resource = frame.resource
     refs = [
         _present(
@@ -464,7 +482,12 @@ def _resource(frame: Any) -> Shell:
     return resource_row(attributes(resource.attributes), resource.dropped_attributes_count, frame.schema_url, refs)
 
 
-def _scope(frame: Any) -> Shell:
+def protobuf_scope(frame: Any) -> Shell:
+    """What a scope gives to its spans.
+
+    Raises:
+        Refused: it cannot be kept.
+    """
     scope = frame.scope
     return scope_row(
         scope.name, scope.version, attributes(scope.attributes), scope.dropped_attributes_count, frame.schema_url

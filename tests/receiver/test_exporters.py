@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -96,11 +97,11 @@ async def test_overload_is_tried_again(kind: str) -> None:
     class Busy(KeptSpans):
         calls = 0
 
-        async def submit(self, table: object, **facts: object) -> None:
+        async def submit(self, table: pa.Table, transport: str) -> None:
             self.calls += 1
             if self.calls == 1:
                 raise Overloaded("busy", retry_after_s=1)
-            await writer.submit(table)  # type: ignore[arg-type]
+            await writer.submit(table, transport)
 
     async with receiving(Busy()) as ports:
         exporter = EXPORTERS[kind](ports)

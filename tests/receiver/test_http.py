@@ -175,8 +175,22 @@ async def test_unexpected_error() -> None:
         ({"Content-Type": "application/json; charset=latin-1"}, b"{}", "/v1/traces", "POST", 415, "UTF-8"),
         (PROTOBUF | {"Content-Encoding": "zstd"}, b"", "/v1/traces", "POST", 415, "gzip"),
         (PROTOBUF | {"Content-Encoding": "gzip"}, b"plain", "/v1/traces", "POST", 400, "gzip"),
-        (PROTOBUF | {"Content-Encoding": "gzip"}, gzip.compress(b"x" * 99)[:-9], "/v1/traces", "POST", 400, "middle"),
-        (PROTOBUF | {"Content-Encoding": "gzip"}, gzip.compress(b"") * 101, "/v1/traces", "POST", 400, "members"),
+        (
+            PROTOBUF | {"Content-Encoding": "gzip"},
+            gzip.compress(b"x" * 99, mtime=0)[:-9],
+            "/v1/traces",
+            "POST",
+            400,
+            "middle",
+        ),
+        (
+            PROTOBUF | {"Content-Encoding": "gzip"},
+            gzip.compress(b"", mtime=0) * 101,
+            "/v1/traces",
+            "POST",
+            400,
+            "members",
+        ),
         ({}, b"", "/v1/traces", "GET", 405, "POST"),
         ({}, b"", "/v1/traces", "PUT", 405, "POST"),
         (JSON, b"{}", "/", "POST", 404, "/v1/traces"),
@@ -374,3 +388,27 @@ def test_nothing_reads_the_wall_clock() -> None:
     asyncio.run(Intake(writer, clock=lambda: 77).traces(GOOD.SerializeToString(), "protobuf", "grpc"))
 
     assert writer.tables[0]["received_ns"].to_pylist() == [77]
+
+
+async def test_ledger() -> None:
+    """Whatever is not taken is written down, with its transport, its reason and how many spans: senders do not tell."""
+    writer = KeptSpans()
+    app = otlp_app(writer, limits=SMALL, tokens=["t"])
+    async with client(app) as asking:
+        asking.headers["Authorization"] = "Bearer t"
+        for path, body, headers in (
+            ("traces", request(span(), span(trace_id=b"")).SerializeToString(), PROTOBUF),
+            ("traces", b"{", JSON),
+            ("traces", b"x" * 10_001, PROTOBUF),
+            ("traces", b"", PROTOBUF | {"Authorization": "Bearer wrong"}),
+            ("logs", json.dumps(LOGS).encode(), JSON),
+        ):
+            await asking.post(f"/v1/{path}", content=body, headers=headers)
+
+    assert writer.refused == [
+        ("http/protobuf", "trace_id is not 16 bytes, or all zeros", 1),
+        ("http/json", "unreadable request", 0),
+        ("http/protobuf", "request too large", 0),
+        ("http/protobuf", "refused by its headers", 0),
+        ("http/json", "logs are not kept", 2),
+    ]

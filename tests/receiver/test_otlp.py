@@ -26,7 +26,7 @@ from tests.support.otlp import (
     to_json,
 )
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def rows(message: Request) -> list[dict[str, Any]]:

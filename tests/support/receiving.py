@@ -20,18 +20,23 @@ class KeptSpans:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.tables: list[pa.Table] = []
+        self.refused: list[tuple[str, str, int]] = []
         self.error = error
         self.held = asyncio.Event()
         self.held.set()
         self.entered = asyncio.Event()
 
-    async def submit(self, table: pa.Table, **facts: Any) -> None:
+    async def submit(self, table: pa.Table, transport: str) -> None:
         """Take the spans of one request."""
         self.entered.set()
         await self.held.wait()
         if self.error:
             raise self.error
         self.tables.append(table)
+
+    def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
+        """Write down what was not taken."""
+        self.refused.append((transport, reason, rejected))
 
     @property
     def names(self) -> list[str]:
