@@ -276,7 +276,7 @@ def _main_stream(receiver: RTCRtpReceiver) -> Any:
 
     `getStats()` keeps one row for all streams, so after the first retransmission it tells those of the retransmissions.
     """
-    streams: Mapping[int, Any] = getattr(receiver, "_RTCRtpReceiver__remote_streams", {})
+    streams: Mapping[int, Any] = getattr(receiver, _STREAMS, {})
     return max(streams.values(), key=lambda stream: stream.packets_received, default=None)
 
 
@@ -326,6 +326,8 @@ class DecoderGate(queue.Queue):  # type: ignore[type-arg]
 
 
 _DECODER_QUEUE: Final = "_RTCRtpReceiver__decoder_queue"
+_STREAMS: Final = "_RTCRtpReceiver__remote_streams"
+"""Where aiortc 1.16 keeps them. Both have a way to do without."""
 
 
 class Screen:
@@ -430,7 +432,7 @@ def open_track(source: MediaSource, kind: str) -> MediaStreamTrack:
     """
     try:
         av.Codec(_CODEC[kind], "w")
-    except av.FFmpegError as error:
+    except ValueError as error:
         raise MediaUnavailable(Detail.CODEC_MISSING, f"no encoder {_CODEC[kind]}") from error
     try:
         track = source(kind)

@@ -124,7 +124,7 @@ def _why(error: Exception) -> tuple[str, str]:
         case InvalidURI() | UnicodeError():
             return Detail.INVALID_URL, ""
         case ssl.SSLError():
-            return Detail.TLS, str(error.reason or error.strerror or type(error).__name__)
+            return Detail.TLS, str(getattr(error, "reason", None) or type(error).__name__)
         case socket.gaierror():
             return Detail.DNS, str(error.strerror)
         case InvalidStatus() | InvalidProxyStatus():
