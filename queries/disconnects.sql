@@ -6,8 +6,9 @@
 -- returns: one row per reason, side that ended it and detail (and time bucket, with `by` bucket)
 -- used by: telemetry report disconnects; the overview page
 --
--- Counts connections that had been connected and ended in the range. A lost connection is noticed late, by the client's
--- limit for silent media: its end is dated back to the last media that arrived, and `detection_p50_ms` says how far.
+-- Counts connections that had been connected and ended in the range.
+-- A lost connection is noticed late, by the client's limit for silent media: its end is dated back to the last media
+-- that arrived, and `detection_p50_ms` says how far.
 -- `sessions_ratio` is of all ends in the same bucket; with reason connectionLost it is the connection-lost rate.
 
 with ends as (
@@ -36,7 +37,7 @@ with ends as (
 ),
 counts as (
   select
-    case when $by = 'bucket' then ended_ns // $bucket * $bucket end as bucket_ns,
+    case when $by = 'bucket' then greatest(ended_ns // $bucket * $bucket, $since) end as bucket_ns,
     disconnect_reason,
     ended_by,
     disconnect_detail,

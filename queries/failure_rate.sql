@@ -15,7 +15,7 @@
 
 with attempts as (
   select
-    start_ns // $bucket * $bucket as bucket_ns,
+    greatest(start_ns // $bucket * $bucket, $since) as bucket_ns,
     case
       when $by = 'all' then 'all'
       when outcome <> 'failed' or not ($synthetic or synthetic is null) then null
@@ -76,9 +76,12 @@ select
   ended,
   failed,
   failed / nullif(ended, 0) as failure_ratio,
-  failed * failed / nullif(ended, 0) / (failed + 1.9207294 + 1.9599640 * sqrt(failed * (ended - failed) / nullif(ended, 0) + 0.9603647)) as failure_low_ratio,
-  1 - (ended - failed) * (ended - failed) / nullif(ended, 0)
-    / (ended - failed + 1.9207294 + 1.9599640 * sqrt(failed * (ended - failed) / nullif(ended, 0) + 0.9603647)) as failure_high_ratio,
+  failed * failed / nullif(ended, 0) / (
+    failed + 1.9207294 + 1.9599640 * sqrt(failed * (ended - failed) / nullif(ended, 0) + 0.9603647)
+  ) as failure_low_ratio,
+  1 - (ended - failed) * (ended - failed) / nullif(ended, 0) / (
+    ended - failed + 1.9207294 + 1.9599640 * sqrt(failed * (ended - failed) / nullif(ended, 0) + 0.9603647)
+  ) as failure_high_ratio,
   (all_failed - users) / nullif(ended - users, 0) as service_failure_ratio,
   cancelled,
   unfinished,

@@ -8,7 +8,8 @@
 --
 -- `attempts` entered the step; `reached_ratio` is of all attempts, `passed_ratio` of those that entered this step.
 -- Who did not pass either failed, cancelled, or is unfinished (still on the way, or never heard of again).
--- `main_detail` is the most frequent detail of the failures in the step. Unlike in `failure_rate`, cancelled attempts count.
+-- `main_detail` is the most frequent detail of the failures in the step.
+-- Unlike in `failure_rate`, cancelled attempts count.
 
 with lost as (
   select

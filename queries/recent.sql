@@ -7,7 +7,8 @@
 -- returns: one row per attempt, newest first; open any of the ids with `telemetry session`
 -- used by: telemetry report recent; the overview page
 --
--- All attempts are listed: cancelled and unfinished ones too. `rule` and `owner` are the verdict's.
+-- All attempts are listed: cancelled and unfinished ones too.
+-- `rule` and `owner` are the verdict's.
 
 select
   start_ns,

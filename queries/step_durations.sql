@@ -7,16 +7,18 @@
 -- returns: one row per time bucket and step (and part); the step `connect` is the whole way to the first video frame
 -- used by: telemetry report step_durations; the overview page; alert rules
 --
--- `p50_ms`, `p95_ms` and `p99_ms` are Kaplan-Meier: who timed out, failed, gave up or vanished is known to have waited that
--- long, and counts as waiting until then. They say how long the step takes for someone who waits for it.
+-- `p50_ms`, `p95_ms` and `p99_ms` are Kaplan-Meier: who timed out, failed, gave up or vanished is known to have waited
+-- that long, and counts as waiting until then.
+-- They say how long the step takes for someone who waits for it.
 -- Null means that it was never reached: too many ended otherwise before.
 -- `naive_p50_ms` and so on are the usual figures, over completed times alone: they leave the slowest out.
 -- `completed_ratio`, `failed_ratio`, `timed_out_ratio` and `cancelled_ratio` say what becomes of those who begin.
--- Times are counted in whole milliseconds. A step belongs to the bucket in which it began.
+-- Times are counted in whole milliseconds.
+-- A step belongs to the bucket in which it began.
 
 with counts as (
   select
-    start_ns // $bucket * $bucket as bucket_ns,
+    greatest(start_ns // $bucket * $bucket, $since) as bucket_ns,
     step,
     part,
     duration_ns // 1000000 as duration_ms,

@@ -4,7 +4,8 @@
 -- returns: one row per span, in order of time, of every attempt that has the id
 -- used by: telemetry report timeline
 --
--- The id is a whole sessionId, attempt id, episode id or trace id. A known time range makes the search faster.
+-- The id is a whole sessionId, attempt id, episode id or trace id.
+-- A known time range makes the search faster.
 
 select
   start_ns,

@@ -32,7 +32,7 @@ Type = Literal["timestamp", "duration", "integer", "number", "text", "boolean"]
 
 EXPECTED: Final[Mapping[str, str]] = {
     "timestamp": "a relative time such as 24h or 7d, now, or an ISO 8601 time such as 2026-09-21T14:00Z",
-    "duration": "a duration such as 500ms, 90s, 15m, 6h or 7d",
+    "duration": "a duration such as 500ms, 90s, 15m, 6h or 7d, or all",
     "integer": "a whole number",
     "number": "a number",
     "text": "a text of at most 1000 characters",
@@ -44,7 +44,7 @@ HELP: Final[Mapping[str, str]] = {
     "since": "Start of the time range.",
     "until": "End of the time range, itself not included.",
     "now": "The moment of asking: what is silent since long before is lost, not late.",
-    "bucket": "Length of the time buckets.",
+    "bucket": "Length of the time buckets; all makes one of the whole range.",
     "region": "Only this region.",
     "client_version": "Only this version of the client.",
     "runtime": "Only this runtime.",
@@ -371,7 +371,7 @@ def _within(value: int, at_least: int = 0) -> int:
 def _timestamp(value: object, now_ns: int) -> int:
     if isinstance(value, datetime):
         exact = getattr(value, "value", None)  # pandas keeps nanoseconds
-        return exact if isinstance(exact, int) and value.tzinfo else _datetime_ns(value)
+        return exact if isinstance(exact, int) else _datetime_ns(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = str(value).strip()
@@ -394,6 +394,8 @@ def _duration(value: object) -> int:
     if isinstance(value, timedelta):
         return value // timedelta(microseconds=1) * 1000
     text = str(value).strip()
+    if text == "all":
+        return _MOST_NS
     parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d|w)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(text)

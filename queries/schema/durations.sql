@@ -1,15 +1,17 @@
 -- One row per attempt and thing that takes time: the whole of connect(), each step, and each part of a step.
 --
 -- The step `connect` is the whole way from connect() to the first video frame; `part` is null for a whole step.
--- `ended` says how the time ended: completed, failed, cancelled, unfinished, or timed_out when anyone's limit ended it.
+-- `ended` says how the time ended: completed, failed, cancelled, unfinished, or timed_out when anyone's limit ended
+-- it.
 -- A completed time says how long the thing takes; every other one says only that it takes longer than that.
--- The part that a cancelled step was in is the last one that it entered. A part that was open when its client vanished
--- left no trace, so unfinished rows are of whole steps only.
+-- The part that a cancelled step was in is the last one that it entered.
+-- A part that was open when its client vanished left no trace, so unfinished rows are of whole steps only.
 
 create view durations as
 select
   trace_id,
   attempt_id,
+  session_id,
   'connect' as step,
   cast(null as varchar) as part,
   start_ns,
@@ -20,6 +22,7 @@ select
     when error_type = 'sessionTimeout' or detail in ('queue_timeout', 'tcp_timeout', 'no_first_frame') then 'timed_out'
     else 'failed'
   end as ended,
+  detail,
   region,
   environment,
   service_name,
@@ -33,6 +36,7 @@ union all
 select
   trace_id,
   attempt_id,
+  session_id,
   step,
   part,
   start_ns,
@@ -60,6 +64,7 @@ select
     when error_type = 'sessionTimeout' or detail in ('queue_timeout', 'tcp_timeout', 'no_first_frame') then 'timed_out'
     else 'failed'
   end as ended,
+  detail,
   region,
   environment,
   service_name,

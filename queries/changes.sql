@@ -1,0 +1,118 @@
+-- What changed between two windows: which failures became more or less frequent?
+--
+-- params:  since (timestamp = 24h), until (timestamp = now), before_since (timestamp), before_until (timestamp),
+--          least (integer = 50),
+--          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
+--          environment (text), synthetic (boolean = false)
+-- returns: one row per failing step, reason and detail, and one of all failures together; what changed surely first
+-- used by: telemetry report changes; the overview page; alert rules
+--
+-- Compares `since`..`until` with `before_since`..`before_until`; by default the window of equal length just before.
+-- The ratios are of the attempts in each window that connected or failed; `difference_ratio` is after minus before,
+-- with its 95 % interval (Newcombe's, from the two Wilson intervals).
+-- `is_significant` allows for how many rows are compared: the chance of even one false finding is at most 5 %.
+-- With fewer than `least` attempts in either window nothing is significant.
+
+with attempts as (
+  select
+    start_ns >= $since and start_ns < $until as is_after,
+    start_ns >= coalesce($before_since, 2 * $since - $until)
+      and start_ns < coalesce($before_until, $since) as is_before,
+    case when outcome = 'failed' then coalesce(failing_step, 'unknown') end as failing_step,
+    case when outcome = 'failed' then coalesce(error_type, 'unknown') end as error_type,
+    case when outcome = 'failed' then coalesce(detail, 'unknown') end as detail
+  from connections
+  where start_ns >= least(coalesce($before_since, 2 * $since - $until), $since)
+    and start_ns < greatest(coalesce($before_until, $since), $until)
+    and outcome in ('connected', 'failed')
+    and ($region is null or region = $region)
+    and ($client_version is null or client_version = $client_version)
+    and ($runtime is null or runtime = $runtime)
+    and ($network_type is null or network_type = $network_type)
+    and ($server_address is null or server_address = $server_address)
+    and ($environment is null or environment = $environment)
+    and ($synthetic or synthetic is null)
+),
+counts as (
+  select
+    failing_step,
+    error_type,
+    detail,
+    count(*) filter (where is_before) as before,
+    count(*) filter (where is_after) as after
+  from attempts
+  group by 1, 2, 3
+),
+totals as (
+  select
+    *,
+    sum(before) over () as before_attempts,
+    sum(after) over () as after_attempts,
+    sum(case when error_type is not null then before else 0 end) over () as before_failed,
+    sum(case when error_type is not null then after else 0 end) over () as after_failed,
+    sum(case when error_type is not null then 1 else 0 end) over () + 1 as compared
+  from counts
+),
+compared as (
+  select
+    case when is_all then 'all' else failing_step end as failing_step,
+    case when is_all then 'all' else error_type end as error_type,
+    case when is_all then 'all' else detail end as detail,
+    max(case when is_all then before_failed else before end) as before_failed,
+    max(before_attempts) as before_attempts,
+    max(case when is_all then after_failed else after end) as after_failed,
+    max(after_attempts) as after_attempts,
+    max(compared) as compared
+  from totals
+  cross join (select true as is_all union all select false) as kinds
+  where is_all or error_type is not null
+  group by 1, 2, 3
+),
+tests as (
+  select
+    *,
+    before_failed / nullif(before_attempts, 0) as before_ratio,
+    after_failed / nullif(after_attempts, 0) as after_ratio,
+  before_failed * before_failed / nullif(before_attempts, 0) / (
+    before_failed + 1.9207294
+    + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
+  ) as before_low_ratio,
+  1 - (before_attempts - before_failed) * (before_attempts - before_failed) / nullif(before_attempts, 0) / (
+    before_attempts - before_failed + 1.9207294
+    + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
+  ) as before_high_ratio,
+  after_failed * after_failed / nullif(after_attempts, 0) / (
+    after_failed + 1.9207294
+    + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
+  ) as after_low_ratio,
+  1 - (after_attempts - after_failed) * (after_attempts - after_failed) / nullif(after_attempts, 0) / (
+    after_attempts - after_failed + 1.9207294
+    + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
+  ) as after_high_ratio,
+    abs(after_failed / nullif(after_attempts, 0) - before_failed / nullif(before_attempts, 0)) / nullif(sqrt(
+      (before_failed + after_failed) / (before_attempts + after_attempts)
+      * (1 - (before_failed + after_failed) / (before_attempts + after_attempts))
+      * (1.0 / nullif(before_attempts, 0) + 1.0 / nullif(after_attempts, 0))), 0) as z
+  from compared
+)
+select
+  failing_step,
+  error_type,
+  detail,
+  before_failed,
+  before_attempts,
+  before_ratio,
+  after_failed,
+  after_attempts,
+  after_ratio,
+  after_ratio - before_ratio as difference_ratio,
+  after_ratio - before_ratio
+    - sqrt((after_ratio - after_low_ratio) * (after_ratio - after_low_ratio)
+      + (before_high_ratio - before_ratio) * (before_high_ratio - before_ratio)) as difference_low_ratio,
+  after_ratio - before_ratio
+    + sqrt((after_high_ratio - after_ratio) * (after_high_ratio - after_ratio)
+      + (before_ratio - before_low_ratio) * (before_ratio - before_low_ratio)) as difference_high_ratio,
+  before_attempts >= $least and after_attempts >= $least
+    and coalesce(z > sqrt(2 * ln(compared / 0.05)), false) as is_significant
+from tests
+order by is_significant desc, abs(after_ratio - before_ratio) desc nulls last, failing_step, error_type, detail;
