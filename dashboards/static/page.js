@@ -15,7 +15,7 @@ async function main() {
   header();
   const name = location.pathname.split("/").filter(Boolean).pop() ?? "overview";
   const bar = filters.filterBar(document.getElementById("filters"));
-  const [page, menu] = await untilAnswered(() => Promise.all([ask(`/api/pages/${name}`), ask("/api/reports")]));
+  const [page, menu, { pulse }] = await untilAnswered(() => Promise.all([ask(`/api/pages/${name}`), ask("/api/reports"), ask("/api/pulse")]));
   document.title = document.getElementById("title").textContent = page.title;
   document.getElementById("notice").textContent = page.notice ?? "";
   const reports = new Map(menu.map((report) => [report.name, report]));
@@ -43,12 +43,12 @@ async function main() {
   addEventListener("themechange", () => { for (const panel of panels) panel.draw(); });
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   await refresh(true);
-  keepUp(refresh, live);
+  keepUp(refresh, live, pulse);
 }
 
 // Ask now and then whether anything arrived, and ask the reports again only then. A slow answer slows the asking.
-async function keepUp(refresh, live) {
-  let seen = null, last = performance.now(), pause = PULSE_MS, whole = true;
+async function keepUp(refresh, live, seen) {
+  let last = performance.now(), pause = PULSE_MS, whole = true;
   for (;;) {
     await new Promise((resolve) => { setTimeout(resolve, pause); });
     if (document.hidden || !live.on()) continue;
@@ -57,7 +57,7 @@ async function keepUp(refresh, live) {
       const begun = performance.now();
       const back = !whole;
       showAway(false);
-      if (pulse !== seen && seen !== null || back || begun - last > AT_LEAST_MS) {
+      if (pulse !== seen || back || begun - last > AT_LEAST_MS) {
         whole = await refresh(true);
         last = performance.now();
       }

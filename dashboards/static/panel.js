@@ -34,7 +34,8 @@ export class Panel {
   async refresh(fresh) {
     const params = this.params();
     const key = JSON.stringify(params);
-    if (key === this.asked && !fresh && this.answer) return;
+    this.say();
+    if (key === this.asked && !fresh && this.answer) return this.draw(); // what is chosen may have changed
     this.going?.abort();
     const going = (this.going = new AbortController());
     const slow = setTimeout(() => {
@@ -70,6 +71,10 @@ export class Panel {
     this.links(params);
     this.facts.textContent = this.describe(answer);
     this.fillTable();
+  }
+
+  // Which of the chosen filters the report cannot follow.
+  say() {
     const ignored = this.ignored();
     this.note.hidden = !ignored.length;
     this.note.textContent = ignored.length ? `Not filtered by ${ignored.map(words).join(", ")}.` : "";

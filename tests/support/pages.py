@@ -47,7 +47,7 @@ class Server:
     """The pages of a store on a loopback port; it can go away and come back on the same one."""
 
     def __init__(self, store: Store) -> None:
-        self._app = pages_app(store, info=store.info)
+        self._store = store
         self._port = 0
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -61,9 +61,8 @@ class Server:
         """Begin to listen."""
         listener = socket.create_server(("127.0.0.1", self._port))
         self._port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            self._app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
-        )
+        app = pages_app(self._store, info=self._store.info)  # one for each event loop
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
         server = self._server = uvicorn.Server(config)
 
         def run() -> None:

@@ -21,7 +21,7 @@ function twin({ twin: other, attempt }) {
   const apart = `${duration(Math.abs(other.apart_ns) / 1e6)} ${other.apart_ns < 0 ? "before" : "after"}`;
   const rows = [...other.times.map(({ name, mine, twin: theirs }) => line(name, mine, theirs, time)), ...other.facts.map(({ name, mine, twin: theirs }) => line(name, mine, theirs, fact))];
   return [title, el("p", { class: "quiet" }, link(other.attempt_id), ` began ${apart}. Only what differs is shown.`),
-    rows.length ? el("table", { class: "compare" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), el("th", { scope: "col" }, "This attempt"), el("th", { scope: "col" }, "Its twin"))), el("tbody", {}, ...rows))
+    rows.length ? el("table", { class: "compare" }, el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, "This attempt"), el("th", { scope: "col" }, "Its twin"))), el("tbody", {}, ...rows))
       : el("p", {}, `Nothing differs clearly${attempt.outcome === "connected" ? "" : " but the outcome"}.`)];
 }
 

@@ -1,0 +1,74 @@
+"""Both pages in both themes, as axe-core sees them."""
+
+from typing import Any
+
+import pytest
+
+from telemetry.store.duck import Store
+from tests.support import pages
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("browser")]
+
+STOP = """[
+  document.activeElement.closest('header, form, section')?.id ?? '',
+  getComputedStyle(document.activeElement).outlineStyle,
+]"""
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["overview", "session", "unknown"])
+def test_axe_finds_nothing(tab: Any, fleet: tuple[pages.Server, Store], page: str, theme: str) -> None:
+    """No rule of WCAG 2.2 AA or of good practice is broken."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    server, store = fleet
+    some = store.query("select attempt_id from connections where outcome = 'failed' order by start_ns limit 1")
+    path = {
+        "overview": f"/?since={pages.SINCE}&until={pages.UNTIL}&tables=failure_rate&error_type=noScene&theme={theme}",
+        "session": f"/sessions/{some.column(0)[0].as_py()}?theme={theme}",
+        "unknown": f"/sessions/no-such-attempt?theme={theme}",
+    }[page]
+    tab.goto(server.url + path)
+    tab.wait_for_selector("main [aria-busy=false], main[aria-busy=false]")
+    tab.wait_for_timeout(500)
+    if page == "session":
+        tab.wait_for_selector(".spans[aria-busy=false]")
+
+    found = Axe().run(tab, options={"runOnly": TAGS}).response["violations"]
+    assert [(rule["id"], [node["html"][:160] for node in rule["nodes"]][:3]) for rule in found] == []
+
+
+def test_everything_can_be_reached_with_the_tab_key(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """Tab leads from the skip link through search and filters into the panels, with a visible focus at each stop."""
+    server, _ = fleet
+    tab.goto(f"{server.url}/?since={pages.SINCE}&until={pages.UNTIL}")
+    tab.wait_for_selector("#panels[aria-busy=false]")
+
+    stops = []
+    for _ in range(45):
+        tab.keyboard.press("Tab")
+        stops.append(tab.evaluate(STOP))
+
+    places = list(dict.fromkeys(place for place, _ in stops))
+    assert [place for place in places if place in ("top", "filters", "failure_rate", "reasons")] == [
+        "top",
+        "filters",
+        "failure_rate",
+        "reasons",
+    ]
+    assert all(outline != "none" for _, outline in stops)
+
+
+def test_motion_is_left_out_where_it_is_not_wanted(browser: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """Under reduced motion nothing is animated."""
+    server, _ = fleet
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(f"{server.url}/?since={pages.SINCE}&until={pages.UNTIL}")
+    page.wait_for_selector(".panel")
+
+    moving = page.evaluate(
+        "[...document.querySelectorAll('*')].filter(e => getComputedStyle(e).animationName !== 'none').length"
+    )
+    page.close()
+    assert moving == 0
