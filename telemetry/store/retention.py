@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from telemetry.store import relations
+import duckdb
+
 from telemetry.store.duck import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
-_SLICE_NS: Final = DAY_NS
-"""Pruned in one transaction, so that the write-ahead log and the memory it takes stay small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,8 @@ class Retention:
     days: float | None = None
     """By the attempt's last span. None keeps them for ever."""
     max_bytes: int | None = None
-    """Of the file, without what is free in it; the oldest go first. None means as many as the disk has."""
+    """Of the file, without what is free in it; the oldest go first. None means as many as the disk has.
+    DuckDB gives back whole row groups of some 5 MB, so a limit below 100 MB is not kept exactly."""
     environment_days: Mapping[str, float] = field(default_factory=dict)
     """Other limits for some environments (`deployment.environment.name`)."""
 
@@ -35,37 +35,31 @@ class Pruned:
 def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
     """Forget what the retention no longer covers, and give its room back to the file.
 
-    An attempt goes as a whole, with all its spans, so that what is left still equals its definition.
-    Commits go on meanwhile; the last step, giving back the room, makes them wait for one checkpoint.
+    An attempt goes as a whole, so that what is left still equals its definition.
+    Commits go on meanwhile; only giving back the room makes them wait, for one checkpoint.
 
     Raises:
         StoreError: the disk is full, say; what is pruned already stays pruned.
     """
-    done = Pruned(0, 0)
-    named = tuple(retention.environment_days)
-    for environment, days in retention.environment_days.items():
-        done = _add(
-            done,
-            _forget(store, now_ns - int(days * DAY_NS), "environment = $environment", {"environment": environment}),
-        )
+    done = [
+        _forget(store, now_ns - int(days * DAY_NS), "environment = $name", {"name": name})
+        for name, days in retention.environment_days.items()
+    ]
     if retention.days is not None:
-        rest = "(environment is null or environment not in (select unnest($named::varchar[])))"
-        done = _add(done, _forget(store, now_ns - int(retention.days * DAY_NS), rest, {"named": list(named)}))
-    while retention.max_bytes is not None and (size := used_bytes(store)) > retention.max_bytes:
-        facts = store.query(
-            "select min(last_ns) as first, max(last_ns) as last "
-            "from (select max(end_ns) as last_ns from spans group by trace_id)"
-        )
-        first, last = (facts[name][0].as_py() for name in ("first", "last"))
-        if first is None or last <= first:
-            break
-        # The share of the time span that is the share of the bytes to go; a second round corrects what was uneven.
-        share = min(0.5, 1.1 * (size - retention.max_bytes) / size)
-        done = _add(done, _forget(store, first + int(share * (last - first)) + 1, "true", {}))
+        others = "(environment is null or environment not in (select unnest($names::varchar[])))"
+        names = list(retention.environment_days)
+        done.append(_forget(store, now_ns - int(retention.days * DAY_NS), others, {"names": names}))
+    if any(one.spans for one in done):
         store.compact()
-    if done.spans:
-        store.compact()
-    return done
+    size = used_bytes(store)
+    while retention.max_bytes is not None and size > retention.max_bytes:
+        share = min(0.5, 1.05 * (size - retention.max_bytes) / size)
+        oldest = store.query("select approx_quantile(end_ns, $share::float) as ns from spans", {"share": share})
+        done.append(_forget(store, oldest["ns"][0].as_py() or 0, "true", {}))
+        before, size = size, used_bytes(store) if store.compact() else size
+        if size >= before:
+            break  # a query still reads it, or DuckDB keeps the row groups until more of them is gone
+    return Pruned(sum(one.spans for one in done), sum(one.attempts for one in done))
 
 
 def used_bytes(store: Store) -> int:
@@ -75,31 +69,37 @@ def used_bytes(store: Store) -> int:
 
 
 def _forget(store: Store, before_ns: int, which: str, params: dict[str, object]) -> Pruned:
-    """Forget the traces of which nothing was heard since `before_ns`."""
+    """Forget the attempts of which nothing was heard since `before_ns`, and the other spans that ended before.
+
+    Args:
+        which: a condition on `environment`, with its parameters.
+    """
     store.tend(now=True)  # so that no span of theirs waits in an inbox
-    spans = attempts = 0
+    values = {**params, "before": before_ns}
+    old = "attempt_id is null and end_ns < $before"
     with store.maintained() as connection, store.transaction(connection):
-        connection.execute(
-            "create or replace temp table forgotten as select trace_id from stored.spans group by trace_id "
-            f"having max(end_ns) < $before and bool_and({which})",
-            {**params, "before": before_ns},
+        attempts = _count(
+            connection,
+            "create or replace temp table forgotten as "
+            f"select trace_id from stored.connections where last_seen_ns < $before and {which}",
+            values,
         )
-        for relation in relations.MERGED:
-            if relation.source == "spans":
-                gone = connection.execute(
-                    f"delete from stored.{relation.name} where trace_id in (select trace_id from forgotten)"
-                ).fetchall()[0][0]
-                attempts = attempts or gone
-        spans = connection.execute(
-            "delete from stored.spans where trace_id in (select trace_id from forgotten)"
-        ).fetchall()[0][0]
-        connection.execute(
-            "delete from stored.ingest where minute_ns < $before and $all",
-            {"before": before_ns, "all": which != "environment = $environment"},
+        for name in ("connections", "steps"):
+            connection.execute(f"delete from stored.{name} where trace_id in (from forgotten)")
+        # Every span of a forgotten attempt ended before; saying so lets DuckDB pass over the rest of the file.
+        spans = _count(
+            connection,
+            "delete from stored.spans "
+            "where end_ns < $before and attempt_id is not null and trace_id in (from forgotten)",
+            {"before": before_ns},
         )
+        spans += _count(connection, f"delete from stored.spans where {old} and {which}", values)
+        if not params.get("name"):
+            connection.execute("delete from stored.ingest where minute_ns < $before", {"before": before_ns})
         connection.execute("drop table forgotten")
     return Pruned(spans, attempts)
 
 
-def _add(one: Pruned, other: Pruned) -> Pruned:
-    return Pruned(one.spans + other.spans, one.attempts + other.attempts)
+def _count(connection: duckdb.DuckDBPyConnection, sql: str, params: dict[str, object]) -> int:
+    """Run a statement that says how many rows it changed."""
+    return int(connection.execute(sql, params).fetchall()[0][0])

@@ -1,0 +1,87 @@
+"""What is too old or too much goes, as whole attempts, and what is left is consistent."""
+
+from pathlib import Path
+
+import pytest
+
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+from telemetry.store.retention import DAY_NS, Pruned, Retention, prune, used_bytes
+from tests.support.spans import T0, attempt, foreign, moved, table
+
+NOW = T0 + 100 * DAY_NS
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Attempts that began 99, 50 and 1 days before NOW; 2 and 12 are of staging; a foreign trace 99 days before."""
+    store = Store.open(tmp_path / "s.duckdb", clock=lambda: T0)
+    rows = [foreign(1, start_ns=T0 + DAY_NS)]
+    for number, day in ((1, 1), (2, 1), (11, 50), (12, 50), (21, 99)):
+        environment = "staging" if number % 10 == 2 else "production"
+        rows.append(attempt(number, start_ns=T0 + day * DAY_NS, environment=environment))
+    store.commit([table(*rows)])
+    return store
+
+
+def attempts(store: Store) -> list[int]:
+    return [int(trace_id, 16) for trace_id in store.query("from connections order by 1")["trace_id"].to_pylist()]
+
+
+def test_by_age(store: Store) -> None:
+    """Attempts and other spans older than the limit go, and nothing else."""
+    pruned = prune(store, Retention(days=60), now_ns=NOW)
+
+    assert attempts(store) == [11, 12, 21]
+    assert pruned == Pruned(spans=2 * len(attempt(1)) + 10, attempts=2)
+    assert store.query("select count(*) as n from spans").to_pylist() == [{"n": 3 * len(attempt(1))}]
+    assert all(check.passed for check in verify(store))
+    store.close()
+
+
+def test_by_environment(store: Store) -> None:
+    """An environment may have a limit of its own, shorter or longer than the others'."""
+    prune(store, Retention(days=60, environment_days={"staging": 10}), now_ns=NOW)
+    shorter = attempts(store)
+    prune(store, Retention(days=10, environment_days={"staging": 1000}), now_ns=NOW)
+
+    assert shorter == [11, 21]
+    assert attempts(store) == [21]
+    store.close()
+
+
+def test_long_session(store: Store) -> None:
+    """A session that began long ago and lately gave a sign of life is kept whole."""
+    day_ms = DAY_NS / 1_000_000
+    rows = attempt(31, start_ns=T0, live_ms=99.5 * day_ms)
+    store.commit([table(rows)])
+    prune(store, Retention(days=30), now_ns=NOW)
+
+    assert attempts(store) == [21, 31]
+    assert store.spans_of([f"{31:032x}"]).num_rows == len(rows)
+    store.close()
+
+
+def test_by_size(tmp_path: Path) -> None:
+    """The oldest go until the file's contents fit as far as row groups allow, and the newest stay."""
+    some = table(*(attempt(n) for n in range(1, 101)))
+    hour_ns = DAY_NS // 24
+    hours = 150  # two row groups
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([moved(some, hour, by_ns=hour * hour_ns) for hour in range(hours)])
+        store.tend(now=True)
+        before = used_bytes(store)
+        pruned = prune(store, Retention(max_bytes=before // 2), now_ns=NOW)
+        left = {int(trace_id[:8], 16) for trace_id in store.query("from connections")["trace_id"].to_pylist()}
+
+        assert used_bytes(store) < before
+        assert left == set(range(min(left), hours))
+        assert hours // 2 <= min(left) < hours - 1
+        assert pruned.attempts >= 100 * min(left)
+        assert all(check.passed for check in verify(store))
+
+
+def test_nothing_to_do(store: Store) -> None:
+    """A retention that covers everything changes nothing."""
+    assert prune(store, Retention(days=1000, max_bytes=2**40), now_ns=NOW) == Pruned(0, 0)
+    store.close()
