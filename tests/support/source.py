@@ -36,6 +36,11 @@ class MemorySource:
         )
         self._connection.unregister("batch")
 
+    def clear(self) -> None:
+        """Forget all spans; making the relations anew takes longer than most tests."""
+        self._connection.execute("delete from spans")
+        self._connection.execute("delete from ledger")
+
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         """The rows that answer a statement."""
         with self._connection.cursor() as cursor:
