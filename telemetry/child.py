@@ -8,8 +8,9 @@ import asyncio
 import multiprocessing
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from telemetry.errors import TelemetryError
 LEAVE_LIMIT_S: Final = 5.0
 
 Work = Callable[..., Coroutine[Any, Any, None]]
-"""A function of a module, whose first argument is the pipe."""
+"""A function of a module, whose first argument is its `Parent`."""
 
 
 class Child:
@@ -50,11 +51,12 @@ class Child:
 
 @asynccontextmanager
 async def child(work: Work, *arguments: Any) -> AsyncIterator[Child]:
-    """Run `work(pipe, *arguments)` in another process; end it at the end of the block."""
+    """Run `work(parent, *arguments)` in another process; end it at the end of the block."""
     spawn = multiprocessing.get_context("spawn")  # a fork would copy the store's threads and locks
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_main, args=(theirs, work, arguments), daemon=True)
-    process.start()
+    with _without_ctrl_c():
+        process.start()
     theirs.close()
     try:
         yield Child(ours)
@@ -66,19 +68,46 @@ async def child(work: Work, *arguments: Any) -> AsyncIterator[Child]:
             process.join()
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold SIGINT back; a process that is started meanwhile never sees it."""
+    resource_tracker.ensure_running()  # started later, it would let SIGINT through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Parent:
+    """The process that waits for the work, as the work sees it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def send(self, thing: Any) -> None:
+        """Say something; if nobody listens any more, the work is about to be cancelled."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send(thing)
+
+    def wait_until_gone(self) -> None:
+        """Return when the other end of the pipe is closed."""
+        with suppress(EOFError, OSError):
+            self._pipe.recv()
+
+
 def _main(pipe: Connection, work: Work, arguments: Sequence[Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_until_closed(pipe, work(pipe, *arguments)))
+    parent = Parent(pipe)
+    asyncio.run(_until_gone(parent, work(parent, *arguments)))
 
 
-async def _until_closed(pipe: Connection, work: Coroutine[Any, Any, None]) -> None:
+async def _until_gone(parent: Parent, work: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)
 
     def watch() -> None:
-        try:
-            pipe.recv()
-        except (EOFError, OSError):
+        parent.wait_until_gone()
+        with suppress(RuntimeError):  # the work ended at the same moment, and the loop is closed
             loop.call_soon_threadsafe(task.cancel)
 
     threading.Thread(target=watch, daemon=True).start()

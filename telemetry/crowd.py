@@ -5,10 +5,10 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Final
 
 from telemetry import semconv
+from telemetry.child import Parent
 from telemetry.connector.media import MediaUnavailable, synthetic
 from telemetry.connector.plan import Limits, Retry, UserMedia
 from telemetry.connector.scene import Scene
@@ -72,14 +72,14 @@ class Seen:
     """None means that it connected, or gave up by itself."""
 
 
-async def simulate(pipe: Connection) -> None:
+async def simulate(parent: Parent) -> None:
     """Play the digital-person server; send the address of every scenario."""
     async with Simulator(speed=SPEED) as simulator:
-        pipe.send({name: simulator.url(name) for name in SCENARIOS})
+        parent.send({name: simulator.url(name) for name in SCENARIOS})
         await asyncio.get_running_loop().create_future()
 
 
-async def visit_all(pipe: Connection, urls: Mapping[str, str], endpoint: str, visits: Sequence[Visit]) -> None:
+async def visit_all(parent: Parent, urls: Mapping[str, str], endpoint: str, visits: Sequence[Visit]) -> None:
     """Make all visits; send a `Seen` after each, and None when every span has been exported."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]  # what the user set for applications is not meant for the demonstration
@@ -88,7 +88,7 @@ async def visit_all(pipe: Connection, urls: Mapping[str, str], endpoint: str, vi
 
     async def person() -> None:
         for visit in waiting:
-            pipe.send(await make(visit, urls[visit.scenario], providers[visit.kiosk]))
+            parent.send(await make(visit, urls[visit.scenario], providers[visit.kiosk]))
 
     try:
         async with asyncio.TaskGroup() as people:
@@ -97,7 +97,7 @@ async def visit_all(pipe: Connection, urls: Mapping[str, str], endpoint: str, vi
     finally:
         for provider in providers.values():
             await asyncio.to_thread(provider.shutdown)
-    pipe.send(None)
+    parent.send(None)
 
 
 async def make(visit: Visit, url: str, provider: "TracerProvider") -> Seen:

@@ -1,26 +1,25 @@
 """Work in another process."""
 
 import asyncio
-from multiprocessing.connection import Connection
 
 import pytest
 
-from telemetry.child import child
+from telemetry.child import Parent, child
 from telemetry.errors import TelemetryError
 
 pytestmark = pytest.mark.real
 
 
-async def count_up_to(pipe: Connection, limit: int) -> None:
+async def count_up_to(parent: Parent, limit: int) -> None:
     """Send 1, 2, … and end."""
     for number in range(1, limit + 1):
-        pipe.send(number)
+        parent.send(number)
 
 
-async def wait_for_ever(pipe: Connection) -> None:
+async def wait_for_ever(parent: Parent) -> None:
     """Say so, and wait."""
     try:
-        pipe.send("waiting")
+        parent.send("waiting")
         await asyncio.get_running_loop().create_future()
     finally:
         await asyncio.sleep(0)

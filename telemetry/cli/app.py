@@ -1,5 +1,6 @@
 """The root command: the list of commands, and the one place where errors become messages and exit codes."""
 
+import signal
 from importlib import import_module
 from typing import Any, Final
 
@@ -104,5 +105,9 @@ def root() -> None:
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and leave with its exit code.
+
+    SIGTERM is treated like Ctrl-C, so that a session under way ends in good order and its spans are sent.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     root(prog_name="telemetry")

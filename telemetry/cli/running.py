@@ -157,7 +157,7 @@ Examples:
   telemetry demo --once                       the same, and leave
   telemetry demo --store demo.duckdb          keep what was recorded"""
 )
-@click.option("--sessions", type=click.IntRange(1), default=300, show_default=True, help="How many sessions to play.")
+@click.option("--sessions", type=click.IntRange(1), default=240, show_default=True, help="How many sessions to play.")
 @click.option("--seed", default=0, show_default=True, help="The same seed plays the same sessions again.")
 @click.option(
     "--store", type=click.Path(dir_okay=False, path_type=Path), help="Where to keep them.  [default: nowhere]"
