@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench fuzz lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ format: setup  ## let ruff rewrite what it can
 
 bench: setup  ## measure; results go to tests/bench/results/
 	@$(BIN)/python -m tests.bench
+
+fuzz: setup  ## a million mutated requests against the receiver's decoders
+	@$(BIN)/python -m tests.fuzz
+
+crash-test: setup  ## kill a storing process 200 times and count what was lost (about half an hour)
+	@$(BIN)/python -m tests.crash.kill 200
 
 lock:  ## resolve the dependencies anew
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \

@@ -1,0 +1,121 @@
+"""Kill a process that stores spans, at random moments, and count what was lost or doubled.
+
+    python -m tests.crash.kill [KILLS]
+
+Prints a summary line, and exits with 1 when anything acknowledged was lost or anything was stored twice.
+"""
+
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+from telemetry.store.retention import DAY_NS
+from tests.crash.victim import ATTEMPTS
+from tests.support.spans import attempt, foreign, moved, table
+
+MODES = ("load", "tend", "prune", "backup")
+LONG_AGO_NS = -2000 * DAY_NS
+REQUEST = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of all spans."""
+
+    kills: int = 0
+    busy: int = 0
+    """Kills while a fold, a checkpoint, a prune or a backup was under way."""
+    requests: int = 0
+    lost: int = 0
+    """Acknowledged spans that are not there."""
+    doubled: int = 0
+    wrong: list[str] = field(default_factory=list)
+    """Relations that do not equal their definition."""
+
+    def __str__(self) -> str:
+        spans = self.requests * REQUEST.num_rows
+        return (
+            f"{self.kills} kills ({self.busy} of them inside a checkpoint, prune or backup), "
+            f"{spans} spans acknowledged: "
+            f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong"
+        )
+
+    @property
+    def passed(self) -> bool:
+        return not (self.lost or self.doubled or self.wrong)
+
+
+def run(kills: int, *, seed: int = 1, modes: tuple[str, ...] = MODES, longest_s: float = 1.0) -> Tally:
+    """Kill `kills` times, on a few stores that each survive many kills."""
+    chance = random.Random(seed)
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        acknowledged: set[int] = set()
+        for number in range(kills):
+            path = Path(folder) / f"store-{number // 20}.duckdb"
+            if number % 20 == 0:
+                acknowledged = set()
+                with Store.open(path) as store:
+                    # For pruning to find something, each time.
+                    store.commit([moved(REQUEST, 15 * 16**7 + n, by_ns=LONG_AGO_NS) for n in range(50)])
+            mode = modes[number % len(modes)]
+            said = _kill_one(path, 1 + number * 10_000, mode, chance.uniform(0.0, longest_s))
+            acks = {int(line.removeprefix("ack ")) for line in said if line.startswith("ack ")}
+            acknowledged |= acks
+            tally.kills += 1
+            tally.busy += [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
+            tally.requests += len(acks)
+            _examine(path, acknowledged, acks, tally)
+    return tally
+
+
+def _kill_one(path: Path, first: int, mode: str, after_s: float) -> list[str]:
+    """Start a victim, kill it that long after its first acknowledgement, and return what it said."""
+    command = [sys.executable, "-m", "tests.crash.victim", str(path), str(first), mode]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        said: list[str] = []
+        while not any(line.startswith("ack") for line in said):
+            line = victim.stdout.readline()
+            if not line:
+                raise AssertionError(f"the victim ended by itself: {said}")
+            said.append(line.strip())
+        deadline = time.monotonic() + after_s
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([victim.stdout], [], [], left)[0]:
+                said.append(victim.stdout.readline().strip())
+        victim.kill()
+        # The last line may be torn: only whole ones count as said.
+        said += [line.strip() for line in victim.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    return said
+
+
+def _examine(path: Path, acknowledged: set[int], last: set[int], tally: Tally) -> None:
+    """Open the store again; send once more what was acknowledged last, as a sender would whose answer got lost."""
+    with Store.open(path) as store:
+        store.commit([moved(REQUEST, number, by_ns=number * 10**9) for number in sorted(last)[-5:]])
+        found = {
+            int(row["request"], 16): row["spans"]
+            for row in store.query(
+                "select trace_id[1:8] as request, count(*) as spans from spans group by 1"
+            ).to_pylist()
+        }
+        tally.lost += sum(max(0, REQUEST.num_rows - found.get(number, 0)) for number in acknowledged)
+        for check in verify(store):
+            if check.name.startswith("every span"):
+                tally.doubled += check.differing
+            elif not check.passed:
+                tally.wrong.append(f"{check.name}: {check.example}")
+
+
+if __name__ == "__main__":
+    result = run(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    print(result)
+    sys.exit(0 if result.passed else 1)

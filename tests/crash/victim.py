@@ -1,0 +1,67 @@
+"""Store spans under load until killed, saying after each acknowledgement what was acknowledged.
+
+    python -m tests.crash.victim STORE FIRST MODE
+
+Prints a line `ack NUMBER` for each acknowledged attempt, from FIRST on; `busy` when what MODE names begins, `idle` when
+it ends. MODE is `load`, or one of `tend`, `prune`, `backup`, which is then done again and again beside the load.
+"""
+
+import asyncio
+import itertools
+import sys
+import threading
+import time
+from pathlib import Path
+
+from telemetry.store import backup, duck, retention, writer
+from tests.support.spans import T0, attempt, foreign, moved, table
+
+SENDERS = 6
+ATTEMPTS = 8
+"""In a request."""
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def main(path: Path, first: int, mode: str) -> None:
+    duck.FOLD_ROWS = 2_000  # so that folds and checkpoints are always near
+    duck.CHECKPOINT_WAL_BYTES = 2_000_000
+    writer.TEND_EVERY_S = 0.01
+    store = duck.Store.open(path)
+    door = writer.Writer(store)
+    numbers = itertools.count(first)
+    some = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
+    say("open")
+    if mode != "load":
+        threading.Thread(target=again_and_again, args=(store, mode), daemon=True).start()
+
+    async def sender() -> None:
+        while True:
+            number = next(numbers)
+            await door.submit(moved(some, number, by_ns=number * 10**9))
+            say(f"ack {number}")
+
+    await asyncio.gather(*(sender() for _ in range(SENDERS)))
+
+
+def again_and_again(store: duck.Store, mode: str) -> None:
+    while True:
+        say("busy")
+        if mode == "tend":
+            store.tend(now=True)
+        elif mode == "prune":
+            # Old enough for the attempts that the test stored long ago, and for none that are being sent.
+            retention.prune(store, retention.Retention(days=1000), now_ns=T0 + 500 * retention.DAY_NS)
+            store.compact()
+        elif mode == "backup":
+            target = store.path.with_name(f"backup-{time.monotonic_ns()}.duckdb")
+            backup.backup(store, target)
+            target.unlink()
+        say("idle")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

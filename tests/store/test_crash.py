@@ -1,0 +1,16 @@
+"""A killed process loses nothing that it acknowledged. The long version is `make crash-test`."""
+
+import pytest
+
+from tests.crash.kill import run
+
+
+@pytest.mark.real
+@pytest.mark.timeout(300)
+def test_a_handful_of_kills() -> None:
+    """Killed under load, in a fold, a checkpoint, a prune or a backup: nothing acknowledged is lost, nothing doubled."""
+    tally = run(4, seed=7, longest_s=0.5)
+
+    assert tally.kills == 4
+    assert tally.requests > 0
+    assert tally.passed, tally
