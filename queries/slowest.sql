@@ -2,14 +2,14 @@
 --
 -- params:  since (timestamp = 24h), until (timestamp = now),
 --          step (text = connect | SearchingForDigitalPerson | DownloadingAssets | ConnectingToDigitalPerson),
---          part (text), ended (text), limit (integer = 50),
+--          part (text), ended (text), detail (text), at_least (duration), below (duration), limit (integer = 50),
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per attempt, the slowest first; open any of the ids with `telemetry session`
 -- used by: telemetry report slowest; the overview page
 --
 -- `ended` says how the time ended: completed, failed, timed_out, cancelled or unfinished.
--- All are listed unless one is chosen.
+-- All are listed unless one is chosen; `at_least` and `below` choose by time.
 
 select
   start_ns,
@@ -36,6 +36,9 @@ where start_ns >= $since
   and step = $step
   and (part = $part or (part is null and $part is null))
   and ($ended is null or ended = $ended)
+  and ($detail is null or detail = $detail)
+  and ($at_least is null or duration_ns >= $at_least)
+  and ($below is null or duration_ns < $below)
   and duration_ns is not null
 order by duration_ns desc, start_ns desc, attempt_id
 limit $limit;

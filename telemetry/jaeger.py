@@ -108,6 +108,8 @@ def _wanted(given: Mapping[str, str]) -> dict[str, object]:
         until_us = int(given.get("end") or time.time_ns() // 1000)
         since_us = int(given.get("start") or until_us - _LOOKBACK_US)
         tags = json.loads(given.get("tags") or "{}")
+        if not isinstance(tags, dict):
+            raise ValueError("tags must be a JSON object")
         limit = int(given.get("limit") or _DEFAULT_TRACES)
         shortest, longest = _duration(given.get("minDuration")), _duration(given.get("maxDuration"))
     except (ValueError, KeyError) as error:

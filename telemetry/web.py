@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from telemetry import __version__, formats, jaeger, reports, settings
+from telemetry import __version__, formats, jaeger, prometheus, reports, settings
 from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
 from telemetry.openapi import description
 from telemetry.support import story
@@ -102,6 +102,7 @@ def pages_app(
             Route("/api/openapi.json", api.openapi),
             Route("/api/store", api.store),
             Route("/api/pulse", api.pulse),
+            Route("/metrics", api.metrics),
             Route("/api/pages/{name}", api.page),
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
@@ -152,6 +153,14 @@ class _Api:
         """Answer with a number that changes when telemetry arrives: pages ask it often, and reports only then."""
         counted = await self.ask(partial(self.query, "select count(*) as spans from spans"))
         return JSONResponse({"pulse": counted.column("spans")[0].as_py()})
+
+    async def metrics(self, request: Request) -> Response:
+        def asked() -> str:
+            rows = self.query(prometheus.QUESTION).to_pylist()
+            spans = self.query("select count(*) as spans from spans").column(0)[0].as_py()
+            return prometheus.text(prometheus.figures(rows, spans, __version__))
+
+        return Response(await self.ask(asked), media_type=prometheus.MEDIA_TYPE)
 
     async def page(self, request: Request) -> Response:
         name = request.path_params["name"]

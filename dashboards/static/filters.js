@@ -35,6 +35,11 @@ function bucketFor(span) {
 // Filters that were chosen, by name: what a panel that cannot follow one must say.
 export const chosen = () => Object.keys(state()).filter((name) => COHORT.includes(name) || name === "synthetic" || !OURS.has(name));
 
+// Whether any report of the page can follow a filter.
+let followed = new Set();
+export const setFollowed = (names) => { followed = new Set(names); };
+export const known = (name) => followed.has(name);
+
 export function zoom(from, to) {
   change({ since: isoOf(Math.floor(from / 1000) * 1000), until: isoOf(Math.ceil(to / 1000) * 1000), bucket: null });
 }

@@ -19,6 +19,7 @@ async function main() {
   document.title = document.getElementById("title").textContent = page.title;
   document.getElementById("notice").textContent = page.notice ?? "";
   const reports = new Map(menu.map((report) => [report.name, report]));
+  filters.setFollowed(menu.flatMap(({ params }) => params.map((param) => param.name)));
   const panels = page.panels.filter(({ report }) => reports.has(report)).map((panel, index) =>
     new Panel({ id: `panel-${index}`, ...panel }, reports.get(panel.report), filters));
   host.append(...panels.map(({ element }) => element));

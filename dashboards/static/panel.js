@@ -93,15 +93,20 @@ export class Panel {
 
   context() {
     const selects = this.panel.selects ?? {};
-    const wanted = (row) => Object.fromEntries(Object.entries(selects).map(([param, column]) => [param, row[column]]));
+    // A parameter "$column" is named by the row itself; a length of time becomes one as the reports read it.
+    const wanted = (row) => Object.fromEntries(Object.entries(selects).map(([param, column]) => [
+      param.startsWith("$") ? row[param.slice(1)] : param,
+      column.endsWith("_ms") && row[column] != null ? `${row[column]}ms` : row[column],
+    ]));
     return {
       title: this.title,
       range: this.view.range(),
       zoom: (from, to) => this.view.zoom(from, to),
-      select: (row) => {
-        const changes = wanted(row);
-        if (Object.keys(changes).length) toggle(changes);
+      canSelect: (row) => {
+        const names = Object.keys(wanted(row));
+        return names.length > 0 && names.every((name) => this.view.known(name));
       },
+      select: (row) => toggle(wanted(row)),
       isSelected: (row) => {
         const now = state();
         const entries = Object.entries(wanted(row));
@@ -122,7 +127,7 @@ export class Panel {
   params() {
     const known = this.known();
     const chosen = Object.fromEntries(Object.entries(this.view.params()).filter(([name]) => known.has(name)));
-    return { ...chosen, ...this.panel.params };
+    return { ...this.panel.defaults, ...chosen, ...this.panel.params };
   }
 
   known() {

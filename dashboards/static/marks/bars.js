@@ -14,7 +14,7 @@ export function draw(host, panel, { rows }, context) {
       el("span", { class: `bar ${panel.colours?.[row[panel.colour ?? [panel.label].flat()[0]]] ?? panel.ink ?? "s0"}`, style: { width: share(value(row)) } }),
       panel.low && row[panel.low] != null && el("span", { class: "whisker", style: { left: share(row[panel.low]), width: share(row[panel.high] - row[panel.low]) } }));
     const content = [el("span", { class: "label", title: label }, label), track, el("span", { class: "value" }, el("b", {}, show(panel.value, row[panel.value])), ...beside)];
-    if (!panel.selects) return el("li", {}, el("span", { class: "row" }, ...content));
+    if (!context.canSelect(row)) return el("li", {}, el("span", { class: "row" }, ...content));
     const pressed = context.isSelected(row);
     return el("li", {}, el("button", { type: "button", class: "row", "data-key": label, "aria-pressed": String(pressed), on: { click: () => context.select(row) } }, ...content));
   });

@@ -10,7 +10,7 @@ export function draw(host, panel, answer, context) {
     const text = `${name(row)}: ${count(row[panel.value])}`;
     return el("button", {
       type: "button", class: "column", "data-stop": true, "data-key": name(row), title: text, "aria-label": text,
-      "aria-pressed": panel.selects ? String(context.isSelected(row)) : null, on: { click: () => panel.selects && context.select(row) },
+      "aria-pressed": panel.selects ? String(context.isSelected(row)) : null, on: { click: () => context.canSelect(row) && context.select(row) },
     }, el("span", { class: `bar ${panel.ink ?? "s0"}`, style: { height: `${(100 * (row[panel.value] ?? 0)) / most}%` } }));
   }));
   const at = [0, 0.25, 0.5, 0.75, 1].map((share) => Math.round(share * (rows.length - 1))).filter((place, index, all) => all.indexOf(place) === index);

@@ -16,7 +16,7 @@ export function draw(host, panel, { rows }, context) {
         index > 0 && el("span", { class: lost ? "bad" : "quiet" }, `−${count(lost)}`),
         [panel.beside ?? []].flat().map((name) => row[name] != null && el("span", { class: "quiet" }, show(name, row[name])))),
     ];
-    if (!panel.selects) return el("li", {}, el("span", { class: "row" }, ...inside));
+    if (!context.canSelect(row)) return el("li", {}, el("span", { class: "row" }, ...inside));
     return el("li", {}, el("button", {
       type: "button", class: "row", "data-key": String(row[panel.label]), "aria-pressed": String(context.isSelected(row)), on: { click: () => context.select(row) },
     }, ...inside));
