@@ -20,11 +20,17 @@ def ask(name: str, columns: str, *attempts: Iterable[Row], **params: object) -> 
     known = {param.name for param in reports.find(name).params}
     if "now" in known:
         params.setdefault("now", T + 2 * HOUR)
+    given = {name: value for name, value in params.items() if name in known or name not in ("since", "until")}
+    answer = reports.execute(name, given, source_of(*attempts), now_ns=T + 2 * HOUR)
+    return [tuple(_plain(row[column]) for column in columns.split()) for row in answer.to_pylist()]
+
+
+def source_of(*attempts: Iterable[Row]) -> MemorySource:
+    """The relations over these attempts alone; the next call changes them."""
     source = _source()
     source.clear()
     source.add(table(*attempts))
-    answer = reports.execute(name, {k: v for k, v in params.items() if k in known}, source, now_ns=T + 2 * HOUR)
-    return [tuple(_plain(row[column]) for column in columns.split()) for row in answer.to_pylist()]
+    return source
 
 
 @cache
