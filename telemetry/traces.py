@@ -20,8 +20,16 @@ _WORDS_FOR_NUMBERS: Final = {"NaN", "Infinity", "-Infinity"}
 
 
 def attributes_of(row: Row) -> Attributes:
-    """All span attributes, those with a column first."""
-    typed = {column.span: row[column.name] for column in COLUMNS if column.span and row[column.name] is not None}
+    """All span attributes, those with a column first.
+
+    A column that the resource filled is none of them; the receiver leaves such an attribute with the resource.
+    """
+    resource = _parsed(row["resource_attributes"], {})
+    typed = {
+        column.span: row[column.name]
+        for column in COLUMNS
+        if column.span and row[column.name] is not None and resource.get(column.resource) != row[column.name]
+    }
     return {**typed, **_parsed(row["attributes"], {})}
 
 
@@ -128,25 +136,35 @@ def to_otlp(rows: Iterable[Row]) -> dict[str, Any]:
     """OTLP/JSON, as `POST /v1/traces` takes it and the collector's file receiver reads it: nothing is lost."""
     resources: dict[str, dict[str, Any]] = {}
     for row in rows:
-        resource = _otlp_attributes(resource_of(row))
-        scope = {"name": row["scope_name"] or "", "version": row["scope_version"] or ""}
-        scope_attributes = _otlp_attributes(_parsed(row["scope_attributes"], {}))
-        made = resources.setdefault(
-            json.dumps([resource, scope, scope_attributes]),
-            {
-                "resource": {"attributes": resource},
-                "scopeSpans": [
-                    {
-                        "scope": {**scope, "attributes": scope_attributes},
-                        "spans": [],
-                        "schemaUrl": row["scope_schema_url"] or "",
-                    }
-                ],
-                "schemaUrl": row["resource_schema_url"] or "",
+        resource = {
+            "resource": {
+                "attributes": _otlp_attributes(resource_of(row)),
+                "droppedAttributesCount": row["resource_dropped_attributes_count"] or 0,
+                "entityRefs": [_otlp_entity(ref) for ref in _parsed(row["resource_entity_refs"], [])],
             },
-        )
+            "schemaUrl": row["resource_schema_url"] or "",
+        }
+        scope = {
+            "scope": {
+                "name": row["scope_name"] or "",
+                "version": row["scope_version"] or "",
+                "attributes": _otlp_attributes(_parsed(row["scope_attributes"], {})),
+                "droppedAttributesCount": row["scope_dropped_attributes_count"] or 0,
+            },
+            "schemaUrl": row["scope_schema_url"] or "",
+        }
+        made = resources.setdefault(json.dumps([resource, scope]), {**resource, "scopeSpans": [{**scope, "spans": []}]})
         made["scopeSpans"][0]["spans"].append(_otlp_span(row))
     return {"resourceSpans": list(resources.values())}
+
+
+def _otlp_entity(ref: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "schemaUrl": ref.get("schema_url") or "",
+        "type": ref.get("type") or "",
+        "idKeys": ref.get("id_keys") or [],
+        "descriptionKeys": ref.get("description_keys") or [],
+    }
 
 
 def _otlp_span(row: Row) -> dict[str, Any]:
@@ -157,7 +175,7 @@ def _otlp_span(row: Row) -> dict[str, Any]:
         "traceState": row["trace_state"] or "",
         "flags": row["flags"] or 0,
         "name": row["name"],
-        "kind": _KINDS[row["kind"]],
+        "kind": _number(_KINDS, row["kind"]),
         "startTimeUnixNano": str(row["start_ns"]),
         "endTimeUnixNano": str(row["end_ns"]),
         "attributes": _otlp_attributes(attributes_of(row)),
@@ -171,17 +189,26 @@ def _otlp_span(row: Row) -> dict[str, Any]:
             }
             for event in _parsed(row["events"], [])
         ],
+        "droppedEventsCount": row["dropped_events_count"] or 0,
         "links": [
             {
                 "traceId": link["trace_id"],
                 "spanId": link["span_id"],
                 "traceState": link.get("trace_state") or "",
                 "attributes": _otlp_attributes(link.get("attributes") or {}),
+                "droppedAttributesCount": link.get("dropped_attributes_count") or 0,
+                "flags": link.get("flags") or 0,
             }
             for link in _parsed(row["links"], [])
         ],
-        "status": {"code": _STATUS[row["status_code"]], "message": row["status_message"] or ""},
+        "droppedLinksCount": row["dropped_links_count"] or 0,
+        "status": {"code": _number(_STATUS, row["status_code"]), "message": row["status_message"] or ""},
     }
+
+
+def _number(names: Mapping[str, int], name: str) -> int:
+    """The number of an enum's name; one that OTLP does not name was kept as its digits."""
+    return names[name] if name in names else int(name)
 
 
 def _otlp_attributes(attributes: Attributes) -> list[dict[str, Any]]:
