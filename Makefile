@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench fuzz lock clean
+.PHONY: help setup demo test check format bench fuzz screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ fuzz: setup  ## a million mutated requests against the receiver's decoders
 
 crash-test: setup  ## kill a storing process 200 times and count what was lost (about half an hour)
 	@$(BIN)/python -m tests.crash.kill 200
+
+screenshots: setup  ## draw the pages for the README, in both themes
+	@$(BIN)/python -m tests.support.screenshots
 
 lock:  ## resolve the dependencies anew
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \

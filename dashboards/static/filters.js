@@ -62,7 +62,7 @@ export function filterBar(form) {
   const probes = select("synthetic", "Probes", { "": "left out", true: "counted in" });
   const cohort = COHORT.map((name) => {
     const list = el("datalist", { id: `known-${name}` });
-    const input = el("input", { name, list: list.id, size: 11, placeholder: "all", maxlength: 1000, autocomplete: "off", spellcheck: "false" });
+    const input = el("input", { name, list: list.id, size: 9, placeholder: "all", maxlength: 1000, autocomplete: "off", spellcheck: "false" });
     input.addEventListener("change", () => change({ [name]: input.value.trim() }));
     return { name, input, list, element: el("label", {}, words(name), input, list) };
   });

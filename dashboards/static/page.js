@@ -103,7 +103,7 @@ function liveButton() {
   };
   button.addEventListener("click", () => { change({ live: state().live === "off" ? null : "off" }); });
   show();
-  return { on, show, asOf: (time) => { status.textContent = `${on() ? "Live" : "Paused"}, as of ${time.toISOString().slice(11, 19)} UTC`; } };
+  return { on, show, asOf: (time) => { status.textContent = `${on() ? "Live" : state().until ? "Fixed range" : "Paused"}, as of ${time.toISOString().slice(11, 19)} UTC`; } };
 }
 
 main().catch((error) => {

@@ -44,7 +44,7 @@ function top(story) {
     el("h1", {}, story.kind === "session" ? "Session " : "Attempt ", el("span", { class: "id" }, story.kind === "session" ? attempt.session_id : attempt.attempt_id)),
     living && el("p", { class: "warn", role: "status" }, "Still going on: telemetry is arriving. ", el("button", { type: "button", class: "small", on: { click: tell } }, "Read again")),
     el("p", { class: "quiet" }, facts.join(" · ")),
-    el("dl", { class: "ids" }, ...ids.flatMap(([name, id]) => [el("dt", {}, name), el("dd", {}, el("span", { class: "id" }, id), " ", copyButton(id))])),
+    el("dl", { class: "ids" }, ...ids.map(([name, id]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("span", { class: "id" }, id), copyButton(id))))),
     el("div", { class: "actions" }, timesChoice(), copyButton(() => ticket(story, link()), "Copy for the ticket"), copyButton(link, "Copy link"),
       el("button", { type: "button", class: "small", on: { click: () => print() } }, "Print"),
       el("span", { class: "quiet" }, "Download"), ...[["Story", `/api/sessions/${attempt.attempt_id}?download=story`], ["Jaeger", `${trace}?format=jaeger`], ["Chrome trace", `${trace}?format=chrome`], ["OTLP", `${trace}?format=otlp`]]

@@ -111,7 +111,7 @@ function make(host, panel, data, context) {
   const chart = new globalThis.uPlot({
     width: Math.max(plot.clientWidth, 200), height: panel.height ?? HEIGHT, series, bands,
     tzDate: (seconds) => globalThis.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-    legend: { show: false }, padding: [10, 12, 0, 0],
+    legend: { show: false }, padding: [10, 20, 0, 0],
     cursor: { drag: { x: true, y: false, setScale: false }, points: { size: 7 }, y: false },
     scales: {
       x: { range: (_, low, high) => (range ? range.map((time) => time / 1000) : low === high ? [low - 30, high + 30] : [low, high]) },

@@ -21,14 +21,13 @@ export function verdict({ verdict: told, attempt, cohort, missing }) {
       el("div", {},
         el("h3", {}, "Next"), el("p", { class: "next" }, told.next),
         el("h3", {}, "Why"), el("p", {}, told.because),
-        el("p", { class: "quiet" }, "Rule ", el("code", {}, told.rule), told.source ? ` · ${told.source}` : "")),
-      el("div", {},
-        el("h3", {}, "Evidence"), evidence(told.evidence),
+        el("p", { class: "quiet" }, "Rule ", el("code", {}, told.rule), told.source ? ` · ${told.source}` : ""),
         told.rivals.length > 0 && [el("h3", {}, "What else it could be"), el("ul", {}, ...told.rivals.map((rival) =>
           el("li", {}, `${rival.explanation} (${rival.owner}). `, el("span", { class: "quiet" }, rival.decided_by))))],
         (told.missing.length > 0 || missing.length > 0) && [el("h3", {}, "Not recorded"), el("ul", {},
           ...told.missing.map((gap) => el("li", {}, `${gap.what}. `, el("span", { class: "quiet" }, gap.record))),
-          ...missing.map((text) => el("li", { class: "warn" }, text)))])));
+          ...missing.map((text) => el("li", { class: "warn" }, text)))]),
+      el("div", {}, el("h3", {}, "Evidence"), evidence(told.evidence))));
 }
 
 const pill = (text, tone = "") => el("span", { class: `pill ${tone}` }, text);
