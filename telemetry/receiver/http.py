@@ -181,7 +181,7 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.max_body_bytes:
         raise _too_large(int(declared), limits, "")
-    inflate = _Inflate(limits) if coding.endswith("gzip") else None
+    inflate = Inflate(limits) if coding.endswith("gzip") else None
     pieces: list[bytes] = []
     received = 0
     try:
@@ -207,7 +207,7 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
     return b"".join(pieces)
 
 
-class _Inflate:
+class Inflate:
     """Decompresses gzip piece by piece, and stops at the limit: a bomb never unfolds."""
 
     def __init__(self, limits: Limits) -> None:
@@ -236,6 +236,7 @@ class _Inflate:
                 yield piece
 
     def finish(self) -> None:
+        """Raise DecodeError unless the end was reached."""
         if not self._member.eof:
             raise DecodeError("the body says it is gzip, but ends in the middle")
 

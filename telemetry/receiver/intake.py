@@ -95,6 +95,7 @@ class Intake:
         self._requests = 0
         self._bytes = 0
         self._large = asyncio.Lock()
+        decode_protobuf(b"", 0)  # the first use of pyarrow imports pandas, for which no sender should wait
 
     def admit(self, authorization: str | None) -> None:
         """Check the `authorization` header of a request.

@@ -50,7 +50,9 @@ def any_value(value: Any) -> common_pb2.AnyValue:
     if isinstance(value, dict):
         pairs = [attribute(key, item) for key, item in value.items()]
         return common_pb2.AnyValue(kvlist_value=common_pb2.KeyValueList(values=pairs))
-    name = {str: "string_value", int: "int_value", float: "double_value", bytes: "bytes_value"}[type(value)]
+    if isinstance(value, str):
+        return common_pb2.AnyValue(string_value=value)
+    name = {int: "int_value", float: "double_value", bytes: "bytes_value"}[type(value)]
     return common_pb2.AnyValue(**{name: value})
 
 

@@ -1,0 +1,144 @@
+"""Throw mutated requests at the decoders for as long as asked: `python -m tests.fuzz [requests] [seed]`, `make fuzz`.
+
+Every request must be decoded or refused with one of our errors, both protobuf decoders must agree, none may take long,
+and memory must not grow. The first that breaks a rule is printed, so that it can become a test, and the exit code is 1.
+"""
+
+import base64
+import gzip
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+from telemetry.errors import DecodeError, PayloadTooLarge
+from telemetry.receiver import fragments, otlp
+from telemetry.receiver.http import Inflate
+from telemetry.receiver.intake import Limits
+from tests.support.otlp import RECEIVED_NS, attribute, request, span, to_json
+from tests.support.traffic import foreign, own
+
+LIMITS = Limits(max_body_bytes=1_000_000)
+SLOW_S = 2.0
+"""No request of this size may take longer; a usual one takes a millisecond."""
+GROWTH_MB = 300
+"""Of the peak, after the first tenth: what is remembered of attributes, and the allocator's slack."""
+INTERESTING = (b"\x00", b"\xff" * 9 + b"\x01", b"\x80" * 20, b"\x0a", b"\x7f", b"\xed\xa0\x80", b"\xff\xfe", b"\\ud800")
+
+
+def seeds() -> list[bytes]:
+    """Requests to begin with: usual ones, all fields, nesting, and traps of JSON."""
+    nested: list[object] = []
+    for _ in range(30):
+        nested = [nested]
+    rich = span(
+        attributes=[attribute("deep", nested), attribute("map", {"a": {"b": b"\x00"}}), attribute("n", float("nan"))],
+        events=[{"name": "e", "time_unix_nano": 1, "attributes": [attribute("k", [1, "x", None])]}],
+        links=[{"trace_id": b"1" * 16, "span_id": b"2" * 8, "flags": 1}],
+        status={"code": 2, "message": "m"},
+        trace_state="a=b",
+    )
+    messages = [own(3), foreign(3), request(rich, span(trace_id=b""), **{"service.name": "s"})]
+    return [
+        *(message.SerializeToString() for message in messages),
+        *(to_json(message) for message in messages),
+        b'{"a":' * 10_000,
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":' + b"9" * 5000 + b"}]}]}]}",
+    ]
+
+
+def mutate(body: bytes, dice: random.Random, others: list[bytes]) -> bytes:
+    """Change, remove, repeat, insert, cut or splice, a few times."""
+    made = bytearray(body)
+    for _ in range(dice.choice((1, 1, 1, 2, 3, 6))):
+        at, length = dice.randint(0, len(made)), dice.randint(0, 40)
+        change = dice.choice((0, 0, 0, 0, 1, 2, 3, 4, 5))
+        if change == 0 and at < len(made):
+            made[at] = dice.randrange(256)
+        elif change == 1:
+            del made[at : at + length]
+        elif change == 2:
+            made[at:at] = made[at : at + length] * dice.randint(1, 5)
+        elif change == 3:
+            made[at:at] = dice.choice(INTERESTING)
+        elif change == 4:
+            del made[at:]
+        else:
+            other = dice.choice(others)
+            start = dice.randint(0, len(other))
+            made[at : at + length] = other[start : start + length]
+    return bytes(made)
+
+
+def attempt(body: bytes) -> str:
+    """Decode a body in every way; says how that ended."""
+    ends = [outcome(otlp.decode_protobuf, body), outcome(fragments.decode_protobuf, body)]
+    if ends[0] != ends[1]:
+        raise AssertionError("the decoders disagree")
+    ends += [outcome(otlp.decode_json, body), outcome(inflated, body), outcome(inflated, gzip.compress(body, 1)[:-1])]
+    return "taken" if any(isinstance(end, tuple) for end in ends) else "refused"
+
+
+def outcome(decode: Callable[[bytes, int], otlp.Decoded], body: bytes) -> object:
+    """Rows and rejections, or the error's name."""
+    try:
+        decoded = decode(body, RECEIVED_NS)
+    except (DecodeError, PayloadTooLarge) as error:
+        return type(error).__name__
+    # Compared as text: NaN is not equal to itself.
+    return str(decoded.table.to_pylist()), decoded.rejected
+
+
+def inflated(body: bytes, received_ns: int) -> otlp.Decoded:
+    """Decode what a gzip body unfolds into."""
+    inflate = Inflate(LIMITS)
+    unfolded = b"".join(inflate.feed(body))
+    inflate.finish()
+    return otlp.decode_json(unfolded, received_ns)
+
+
+def main(count: int, seed: int) -> int:
+    """Returns the exit code."""
+    dice = random.Random(seed)
+    corpus = seeds()
+    ends = {"taken": 0, "refused": 0}
+    settled_mb = 0
+    attempt(b"")  # the first use of pyarrow imports pandas
+    began = time.monotonic()
+    for number in range(count):
+        body = mutate(dice.choice(corpus), dice, corpus)
+        if dice.random() < 0.01:
+            corpus[9:] = [*corpus[9:][-200:], body[:20_000]]  # some mutations are mutated again
+        before = time.monotonic()
+        try:
+            ends[attempt(body)] += 1
+            took_s = time.monotonic() - before
+            if took_s > SLOW_S:
+                raise AssertionError(f"it took {took_s:.1f} s")
+        except Exception as error:
+            print(f"request {number} of seed {seed}: {type(error).__name__}: {error}")
+            print(base64.b64encode(body).decode())
+            return 1
+        if number == count // 10:
+            settled_mb = _peak_mb()
+        if number % 20_000 == 0:
+            print(f"{number:,} requests, {_peak_mb()} MB", file=sys.stderr, flush=True)
+    grown_mb = _peak_mb() - settled_mb
+    seconds = time.monotonic() - began
+    print(
+        f"{count:,} mutated requests in {seconds:.0f} s, seed {seed}: "
+        f"{ends['taken']:,} taken, {ends['refused']:,} refused, "
+        f"no crash, no hang, both decoders agree, peak memory {_peak_mb()} MB (+{grown_mb} MB after the first tenth)"
+    )
+    return 1 if grown_mb > GROWTH_MB else 0
+
+
+def _peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*arguments, *(1_000_000, time.time_ns() % 1_000_000)[len(arguments) :]))
