@@ -16,6 +16,7 @@ LONGEST_TEXT: Final = 64 * 1024
 _MOST_WORDS: Final = 500
 _CANDIDATES_SHOWN: Final = 8
 
+_WHOLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{3,127}")
 _FINER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{3,127}")
 _TRACE_ID: Final = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{32}(?![0-9A-Fa-f])")
@@ -72,7 +73,7 @@ def resolve(id: str, source: Source, *, about_ns: int | None = None) -> Found:
 
 def _words(text: str) -> list[str]:
     """Everything in a text that could be a whole id, the text itself first."""
-    words = [text] if _WORD.fullmatch(text) else []
+    words = [text] if _WHOLE.fullmatch(text) else []
     if not words:
         for match in _WORD.finditer(text):
             words.append(match[0])
@@ -144,8 +145,11 @@ def _not_found(text: str, words: Sequence[str], source: Source, about_ns: int | 
 def _reason(words: Sequence[str], source: Source, covered: Row, about_ns: int | None) -> str:
     since, until = _iso(covered["since_ns"]), _iso(covered["until_ns"])
     traces = [word for word in words if _TRACE_ID.fullmatch(word)]
-    if not words:
-        return f"an id has at least {SHORTEST_BEGINNING} letters, digits, dots, colons, dashes or underscores"
+    if not words or len(words[0]) < SHORTEST_BEGINNING:
+        return (
+            f"the beginning of an id has at least {SHORTEST_BEGINNING} characters: "
+            "letters, digits, dots, colons, dashes or underscores"
+        )
     if traces and (foreign := ask(source, "foreign_trace", {"trace_id": traces[-1].lower()})[0])["spans"]:
         return (
             f"a trace of that id has {foreign['spans']} spans of {foreign['service_name'] or 'another service'}, "

@@ -130,4 +130,5 @@ def _network6(match: re.Match[str]) -> str:
         return match[0]  # a time of day, say
     if address.is_loopback or address.is_unspecified:
         return match[0]
-    return ":".join(group.lstrip("0") or "0" for group in address.exploded.split(":")[:3]) + "::x"
+    number = int(address)
+    return ":".join(f"{number >> shift & 0xFFFF:x}" for shift in (112, 96, 80)) + "::x"

@@ -194,6 +194,8 @@ def _moments_of(span: Row, start_ns: int) -> Iterable[Moment]:
     name, span_id, begin, end = span["name"], span["span_id"], span["start_ns"], span["end_ns"]
     if name == Span.TRANSITION:
         yield _moment(begin, start_ns, "transition", f"{span['transition_from']} → {span['transition_to']}", span_id)
+    elif span.get("attempt_id") is None and begin == end:
+        yield _moment(begin, start_ns, "imported", f"{name}: {_words(facts_of(span))}", span_id)
     elif name == Span.SAMPLE:
         yield _moment(begin, start_ns, "sample", _words(facts_of(span)), span_id)
     else:

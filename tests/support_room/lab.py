@@ -10,13 +10,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
 from telemetry.receiver.otlp import decode_protobuf
+from telemetry.support.asking import ask
 from telemetry.support.rule import Owner
-from telemetry.support.verdict import FACTS, Verdict, judge
+from telemetry.support.rules import decide
+from telemetry.support.verdict import Verdict, judge
 from tests.support.source import MemorySource
 
 
@@ -100,13 +103,16 @@ class Judged:
 
 def judge_spans(fault: str, truth: Truth, spans: Sequence[ReadableSpan]) -> Judged:
     """Carry an attempt's spans through OTLP into the relations, and judge the last attempt among them."""
-    decoded = decode_protobuf(encode_spans(spans).SerializeToString(), received_ns=0)
-    source = MemorySource(decoded.table)
+    return Judged(fault, truth, judge(*recorded(spans)))
+
+
+def recorded(spans: Sequence[ReadableSpan]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of `connections` of the last attempt among the spans, and its rows of `spans`."""
+    source = MemorySource(decode_protobuf(encode_spans(spans).SerializeToString(), received_ns=0).table)
     facts = source.query("select * from connections order by start_ns desc, trace_id limit 1").to_pylist()[0]
     by_view = source.query("select rule from verdicts where trace_id = $id", {"id": facts["trace_id"]}).to_pylist()
-    verdict = judge({name: facts[name] for name in FACTS})
-    assert by_view == [{"rule": verdict.rule}], "the fleet's view judges otherwise than the session's verdict"
-    return Judged(fault, truth, verdict)
+    assert by_view == [{"rule": decide(facts).id}], "the fleet's view judges otherwise than the session's verdict"
+    return facts, ask(source, "spans_of", {"trace_id": facts["trace_id"]})
 
 
 def matrix(judged: Iterable[Judged]) -> str:

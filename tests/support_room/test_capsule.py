@@ -25,27 +25,9 @@ _KINDS = {
 }
 
 
-_PLAIN_TAGS = set(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "h2",
-        "p",
-        "strong",
-        "pre",
-        "table",
-        "tbody",
-        "tr",
-        "td",
-        "code",
-        "script",
-    ]
-)
+_PLAIN_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "strong", "pre"} | {
+    *("table", "tbody", "tr", "td", "code", "script")
+}
 _PLAIN_ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "type", "id", "colspan"}
 
 
