@@ -44,6 +44,10 @@ def description(catalogue: "Mapping[str, Report]") -> dict[str, Any]:
             [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
         ),
     }
+    paths["/api/capsules/{id}"] = _get(
+        "Everything about one attempt as one scrubbed file that opens offline; by the same ids.",
+        [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+    )
     for report in catalogue.values():
         paths[f"/api/reports/{report.name}"] = _get(report.question, [*map(_parameter, report.params), _FORMAT])
     return {

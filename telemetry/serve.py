@@ -18,12 +18,13 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from telemetry import settings
+from telemetry import settings, upkeep
 from telemetry.errors import ServerError, UsageError
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
 from telemetry.source import notice_path
 from telemetry.store.duck import Store
+from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
 from telemetry.web import LOOPBACK_NAMES, pages_app
 
@@ -33,7 +34,7 @@ GRACE_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Where to listen."""
+    """Where to listen, for whom, and how long to keep what comes in."""
 
     host: str = settings.LOOPBACK
     grpc_port: int = settings.OTLP_GRPC_PORT
@@ -46,6 +47,8 @@ class Doors:
     """Pages that may send telemetry from a browser."""
     open_to_all: bool = False
     """Listen beyond loopback even without a token."""
+    retention: Retention | None = None
+    """What to forget. None means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,13 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
 
 @asynccontextmanager
 async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.socket) -> AsyncIterator[Addresses]:
-    writer = Writer(store)
+    writer = Writer(store, retention=doors.retention)
     try:
         grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens)
         try:
-            look = pages_app(store, info=store.info, tokens=doors.tokens, hosts=_names(doors))
+            look = pages_app(
+                store, info=store.info, tokens=doors.tokens, hosts=_names(doors), more=upkeep.routes(store)
+            )
             take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
             async with _http(take, http), _http(look, pages):
                 yield Addresses(

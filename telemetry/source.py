@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -51,8 +52,18 @@ class Source(Protocol):
             SessionNotFound: nothing has that id.
         """
 
+    def capsule(self, id: str) -> bytes:
+        """Everything about one attempt as one scrubbed file.
+
+        Raises:
+            SessionNotFound: nothing has that id.
+        """
+
     def info(self) -> dict[str, Any]:
         """What the store holds, as JSON has it."""
+
+    def verify(self) -> list[dict[str, Any]]:
+        """How the store compares with its definitions: `store.checks.Check` as JSON has it."""
 
 
 class Server:
@@ -73,15 +84,53 @@ class Server:
         told: dict[str, Any] = self._get(f"/api/sessions/{quote(id, safe='')}").json()
         return told
 
+    def capsule(self, id: str) -> bytes:
+        return self._get(f"/api/capsules/{quote(id, safe='')}").content
+
     def info(self) -> dict[str, Any]:
         told: dict[str, Any] = self._get("/api/store").json()
         return told
 
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> "httpx.Response":
+    def verify(self) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = self._get("/api/store/verify", timeout_s=None).json()
+        return told
+
+    def backup(self, target: Path) -> None:
+        """Copy the server's store into a file here.
+
+        Raises:
+            StoreError: the file is there already, or cannot be written.
+        """
+        from telemetry.errors import StoreError
+
+        partial = target.with_name(target.name + ".partial")
+        try:
+            with (
+                self._client.stream(
+                    "GET", "/api/store/backup", timeout=None, headers={"Accept-Encoding": "identity"}
+                ) as answer,
+                partial.open("xb") as file,
+            ):
+                if not answer.is_success:
+                    answer.read()
+                    raise _error_of(answer)
+                for chunk in answer.iter_bytes(1 << 20):
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(partial, target)  # fails where a rename would overwrite
+        except OSError as error:
+            raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _get(
+        self, path: str, params: Mapping[str, str] | None = None, *, timeout_s: float | None = ANSWER_LIMIT_S
+    ) -> "httpx.Response":
         import httpx
 
         try:
-            answer = self._client.get(path, params=params)
+            answer = self._client.get(path, params=params, timeout=timeout_s)
         except httpx.HTTPError as error:
             raise ServerError(
                 f"{self._client.base_url} does not answer: {error}; is `telemetry serve` running?"
@@ -96,30 +145,43 @@ class File:
 
     def __init__(self, store: "Store") -> None:
         self.url: str | None = None
-        self._store = store
+        self.store = store
 
     def report(self, name: str, params: Mapping[str, object], *, now_ns: int | None = None) -> "pa.Table":
         from telemetry import reports
 
-        return reports.execute(name, params, self._store, now_ns=now_ns)
+        return reports.execute(name, params, self.store, now_ns=now_ns)
 
     def story(self, id: str) -> dict[str, Any]:
         from telemetry.support import story
 
-        told: dict[str, Any] = story.tell(id, self._store).to_dict()
+        told: dict[str, Any] = story.tell(id, self.store).to_dict()
         return told
 
+    def capsule(self, id: str) -> bytes:
+        from telemetry.support import capsule
+
+        return capsule.pack(id, self.store).to_html().encode()
+
     def info(self) -> dict[str, Any]:
-        return dict(self._store.info())
+        return dict(self.store.info())
+
+    def verify(self) -> list[dict[str, Any]]:
+        from telemetry.store.checks import verify
+
+        return [asdict(check) for check in verify(self.store)]
 
 
 @contextmanager
-def opened(given: "Store | str | os.PathLike[str] | None" = None) -> Iterator[Source]:
+def opened(
+    given: "Store | str | os.PathLike[str] | None" = None, *, writable: bool = False
+) -> "Iterator[Server | File]":
     """Find whom to ask.
 
     Args:
         given: a server's address, a store's file, or an open Store, which stays open;
             None means `TELEMETRY_SERVER`, else the default store.
+        writable: open the file for more than reading.
 
     Raises:
         ServerError: the server does not answer.
@@ -141,7 +203,7 @@ def opened(given: "Store | str | os.PathLike[str] | None" = None) -> Iterator[So
         return
     from telemetry.store.duck import Store
 
-    with Store.open(path, read_only=True) as store:
+    with Store.open(path, read_only=not writable) as store:
         yield File(store)
 
 
@@ -153,23 +215,52 @@ def notice_path(store_path: Path) -> Path:
 
 def otlp_endpoint(store_path: Path) -> str:
     """Where to send spans for a store over OTLP/gRPC: to the server that holds it, else to the standard port."""
+    endpoint = _notice(store_path).get("otlp_grpc")
+    return str(endpoint or f"http://{settings.LOOPBACK}:{settings.OTLP_GRPC_PORT}")
+
+
+def otlp_http_endpoint(store_path: Path) -> str | None:
+    """Where the server that holds a store takes OTLP/HTTP; None if there is none that answers."""
+    return str(_notice(store_path)["otlp_http"]) if serving_url(store_path) else None
+
+
+def send(otlp_http: str, request: Mapping[str, Any]) -> None:
+    """Send an OTLP/JSON trace request; returns when it is stored.
+
+    Raises:
+        ServerError: it was not taken.
+    """
+    import httpx
+
     try:
-        return str(json.loads(notice_path(store_path).read_text())["otlp_grpc"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"http://{settings.LOOPBACK}:{settings.OTLP_GRPC_PORT}"
+        with _client(otlp_http) as client:
+            answer = client.post("/v1/traces", json=request)
+    except httpx.HTTPError as error:
+        raise ServerError(f"{otlp_http} does not answer: {error}") from error
+    if not answer.is_success:
+        raise ServerError(f"{otlp_http} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def _notice(store_path: Path) -> dict[str, Any]:
+    """What the server of a store left beside it; empty if there is nothing that can be read."""
+    try:
+        notice = json.loads(notice_path(store_path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return notice if isinstance(notice, dict) else {}
 
 
 def serving_url(store_path: Path) -> str | None:
     """The address of the server that holds a store; None if there is none that answers."""
     import httpx
 
+    notice = _notice(store_path)
     try:
-        notice = json.loads(notice_path(store_path).read_text())
         url = str(notice["url"])
         health = httpx.get(f"{url}/api/health", timeout=HEALTH_LIMIT_S, trust_env=False).json()
         # A killed server leaves its notice behind, and the server of another store may have its port by now.
         return url if health["pid"] == notice["pid"] else None
-    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError):
+    except (ValueError, KeyError, TypeError, httpx.HTTPError, httpx.InvalidURL):
         return None
 
 

@@ -24,14 +24,14 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry import __version__, formats, jaeger, prometheus, reports, settings
 from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
 from telemetry.openapi import description
-from telemetry.support import story
+from telemetry.support import capsule, story
 
 QUERY_LIMIT_S: Final = 30.0
 """A report that takes longer than this is stopped: a page that waits longer has lost its reader."""
@@ -75,6 +75,7 @@ def pages_app(
     info: Callable[[], Mapping[str, Any]] | None = None,
     tokens: Sequence[str] = (),
     hosts: Sequence[str] = LOOPBACK_NAMES,
+    more: Sequence[BaseRoute] = (),
 ) -> ASGIApp:
     """Make the ASGI application of the pages and the query API.
 
@@ -83,6 +84,7 @@ def pages_app(
         info: what `/api/store` says of the store; None leaves it out.
         tokens: any one of them opens the door; none means that everyone on this machine may look.
         hosts: names under which a browser may ask, against pages elsewhere that rebind their name to this address.
+        more: further paths, behind the same guards.
     """
     api = _Api(source, info)
     dashboards = settings.data_folder("dashboards")
@@ -107,7 +109,9 @@ def pages_app(
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
             Route("/api/sessions/{id:path}", api.session),
+            Route("/api/capsules/{id:path}", api.capsule),
             *jaeger.routes(api, api.ask),
+            *more,
             Mount("/static", StaticFiles(directory=dashboards / "static")),
         ],
         middleware=[
@@ -191,6 +195,13 @@ class _Api:
     async def session(self, request: Request) -> Response:
         told = await self.ask(partial(story.tell, request.path_params["id"], self))
         return JSONResponse(formats.jsonable(told.to_dict()))
+
+    async def capsule(self, request: Request) -> Response:
+        """Everything about one attempt as one file to save: never a page of this origin."""
+        packed = await self.ask(partial(capsule.pack, request.path_params["id"], self))
+        name = re.sub(r"[^\w.-]", "_", packed.attempt_id)
+        headers = {"Content-Disposition": f'attachment; filename="{name}.capsule.html"'}
+        return Response(packed.to_html(), media_type="text/html", headers=headers)
 
 
 def _describe(report: reports.Report) -> dict[str, Any]:

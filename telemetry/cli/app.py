@@ -24,6 +24,11 @@ COMMANDS: Final = {
         "report": "telemetry.cli.asking",
         "session": "telemetry.cli.asking",
     },
+    "Keep": {
+        "store": "telemetry.cli.keeping",
+        "capsule": "telemetry.cli.keeping",
+        "repro": "telemetry.cli.keeping",
+    },
 }
 """Every command, by heading, and the module that holds it under its own name."""
 

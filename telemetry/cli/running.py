@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from telemetry import settings
+from telemetry.cli.keeping import retention, retention_options
 from telemetry.cli.output import narrate
 from telemetry.errors import ExitCode
 
@@ -35,6 +36,7 @@ Examples:
 @click.option("--grpc-port", default=settings.OTLP_GRPC_PORT, show_default=True, help="OTLP/gRPC; 0 for any free port.")
 @click.option("--http-port", default=settings.OTLP_HTTP_PORT, show_default=True, help="OTLP/HTTP; 0 for any free port.")
 @click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
+@retention_options
 @click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
 @click.option("--open-to-all", is_flag=True, help="Listen beyond this machine even without a token.")
 def serve(
@@ -45,6 +47,9 @@ def serve(
     pages_port: int,
     origins: tuple[str, ...],
     open_to_all: bool,
+    keep_days: float | None,
+    keep_in: tuple[str, ...],
+    keep_bytes: str | None,
 ) -> None:
     """Receive telemetry, store it, and show it.
 
@@ -57,7 +62,8 @@ def serve(
     from telemetry.source import notice_path
 
     path = settings.store_path(store)
-    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all)
+    kept = retention(keep_days, keep_in, keep_bytes)
+    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all, kept)
 
     async def run() -> None:
         async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:

@@ -1,0 +1,262 @@
+"""`store`, `capsule` and `repro`: the commands that look after what was recorded, and carry it elsewhere."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from telemetry import settings
+from telemetry.cli.asking import store_option
+from telemetry.cli.output import narrate, printable
+from telemetry.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from telemetry.store.duck import Store
+    from telemetry.store.retention import Retention
+    from telemetry.support.capsule import Capsule
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def retention_options(command: click.decorators.FC) -> click.decorators.FC:
+    """The options that say what to forget."""
+    for option in (
+        click.option("--keep-bytes", metavar="SIZE", help="Forget the oldest above this size of the file: 500M, 20G."),
+        click.option("--keep-in", metavar="ENVIRONMENT=DAYS", multiple=True, help="Other days for an environment."),
+        click.option("--keep-days", type=float, help="Forget what is older."),
+    ):
+        command = option(command)
+    return command
+
+
+def retention(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str | None) -> "Retention | None":
+    """What the options say; None means that they keep everything.
+
+    Raises:
+        UsageError: one of them cannot be read.
+    """
+    if keep_days is None and not keep_in and keep_bytes is None:
+        return None
+    from telemetry.store.retention import Retention
+
+    if keep_days is not None and not keep_days > 0:
+        raise UsageError("--keep-days must be over 0")
+    return Retention(keep_days, _size(keep_bytes), dict(map(_environment_days, keep_in)))
+
+
+def _environment_days(text: str) -> tuple[str, float]:
+    name, _, days = text.rpartition("=")
+    try:
+        if name and float(days) > 0:
+            return name, float(days)
+    except ValueError:
+        pass
+    raise UsageError(f"--keep-in takes ENVIRONMENT=DAYS, such as staging=3, and was given {text!r}")
+
+
+def _size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
+    if not found:
+        raise UsageError(f"--keep-bytes takes a size such as 500M or 20G, and was given {text!r}")
+    return round(float(found[1]) * _BYTES[found[2]])
+
+
+@click.group()
+def store() -> None:
+    """Look after the store: what it holds, whether it is sound, backups, forgetting."""
+
+
+@store.command(epilog="\b\nExample:\n  telemetry store info --format json")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@store_option
+def info(format: str, store: str | None) -> None:
+    """Say what the store holds, and how large it is."""
+    from telemetry import formats, source
+
+    with source.opened(store) as asked:
+        facts = formats.jsonable(asked.info())
+    if format == "json":
+        click.echo(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        shown = _time(value) if name.endswith("_ns") else _bytes(value) if name.endswith("_bytes") else value
+        click.echo(
+            printable(f"{name.removesuffix('_ns').removesuffix('_bytes'):<16} {'–' if value is None else shown}")
+        )
+
+
+@store.command(epilog="\b\nExample:\n  telemetry store verify")
+@store_option
+def verify(store: str | None) -> None:
+    """Compare what the store maintains with its definition, span by span.
+
+    Reads every span. Exit code 5 if anything differs.
+    """
+    from telemetry import source
+
+    with source.opened(store) as asked:
+        checks = asked.verify()
+    for check in checks:
+        word = "differ" if check["differing"] else "ok"
+        example = f", for example {check['example']}" if check["differing"] else ""
+        click.echo(printable(f"{word:<6} {check['name']}: {check['differing']} of {check['rows']} differ{example}"))
+    if any(check["differing"] for check in checks):
+        raise click.exceptions.Exit(ExitCode.STORE)
+
+
+@store.command(epilog="\b\nExample:\n  telemetry store backup /backups/telemetry-$(date +%F).duckdb")
+@click.argument("target", type=FILE)
+@store_option
+def backup(target: Path, store: str | None) -> None:
+    """Copy the store into a new file; a running server goes on serving.
+
+    The copy is whole and at its place, or it is not there.
+    """
+    from telemetry import source
+    from telemetry.store.backup import backup as copy
+
+    if target.exists():
+        raise UsageError(f"{target} exists; choose another path, or remove it")
+    with source.opened(store, writable=True) as asked:
+        if isinstance(asked, source.Server):
+            asked.backup(target)
+        else:
+            copy(asked.store, target)
+    narrate(f"{target}: {_bytes(target.stat().st_size)}")
+
+
+@store.command(epilog="\b\nExample:\n  telemetry store prune --keep-days 30 --keep-in staging=3")
+@retention_options
+@click.option("--store", type=FILE, help="The store's file.")
+def prune(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str | None, store: Path | None) -> None:
+    """Forget what is old, and give its room back. No server may be running on the store.
+
+    A server takes the same options and forgets by itself.
+    """
+    from telemetry.store.retention import prune
+
+    wanted = retention(keep_days, keep_in, keep_bytes)
+    if wanted is None:
+        raise UsageError("nothing to forget by; give --keep-days, --keep-in or --keep-bytes")
+    with _written(store) as opened:
+        pruned = prune(opened, wanted, now_ns=time.time_ns())
+    click.echo(f"forgot {pruned.attempts} attempts, {pruned.spans} spans")
+
+
+@contextmanager
+def _written(path: Path | None) -> "Iterator[Store]":
+    from telemetry.store.duck import Store
+
+    with Store.open(settings.store_path(path)) as opened:
+        yield opened
+
+
+@click.group()
+def capsule() -> None:
+    """Carry one attempt elsewhere: one scrubbed file that opens offline, and imports into any store."""
+
+
+@capsule.command("export", epilog="\b\nExample:\n  telemetry capsule export 4b7c --output case-1234.html")
+@click.argument("id")
+@click.option("--output", type=FILE, help="Where to write it.  [default: ATTEMPT.capsule.html]")
+@store_option
+def export(id: str, output: Path | None, store: str | None) -> None:
+    """Write everything about one attempt into one file; its name is printed on stdout.
+
+    Tokens, personal data and the addresses of people are removed; the file says what was.
+    """
+    from telemetry import source
+    from telemetry.support.capsule import unpack
+
+    with source.opened(store) as asked:
+        body = asked.capsule(id)
+    packed = unpack(body)
+    path = output or Path(re.sub(r"[^\w.-]", "_", packed.attempt_id) + ".capsule.html")
+    with path.open("xb") as file:
+        file.write(body)
+    narrate(f"{sum(removed.count for removed in packed.removed)} values were removed; the file lists them")
+    click.echo(str(path))
+
+
+@capsule.command("import", epilog="\b\nExample:\n  telemetry capsule import case-1234.html")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--store", type=FILE, help="The store's file.")
+def import_(file: Path, store: Path | None) -> None:
+    """Take a capsule's attempt into the store, and judge it again; its attempt id is printed on stdout."""
+    from telemetry import source
+    from telemetry.support.capsule import unpack
+
+    packed = unpack(file.read_bytes())
+    path = settings.store_path(store)
+    receiver = source.otlp_http_endpoint(path)
+    if receiver:
+        source.send(receiver, packed.otlp)
+    else:
+        with _written(path) as opened:
+            opened.commit([packed.table(time.time_ns())])
+    with source.opened(path) as asked:
+        verdict = asked.story(packed.attempt_id)["verdict"]
+    same = (verdict["rule"], verdict["owner"]) == (packed.verdict["rule"], packed.verdict["owner"])
+    narrate(printable(f"the verdict is {'the same' if same else 'another'}: {verdict['sentence']}"))
+    click.echo(packed.attempt_id)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry repro 4b7c > scenario.py
+  telemetry repro case-1234.html"""
+)
+@click.argument("id_or_capsule")
+@store_option
+def repro(id_or_capsule: str, store: str | None) -> None:
+    """Turn a recorded attempt into a simulator scenario that leads to the same verdict.
+
+    Prints the scenario as Python for `telemetry/simulator/scenarios.py` or a test.
+    """
+    from telemetry import source
+    from telemetry.support.capsule import unpack
+
+    file = Path(id_or_capsule)
+    if file.is_file():
+        body = file.read_bytes()
+    else:
+        with source.opened(store) as asked:
+            body = asked.capsule(id_or_capsule)
+    click.echo(_scenario_of(unpack(body)), nl=False)
+
+
+def _scenario_of(packed: "Capsule") -> str:
+    """Let a store of its own put the capsule's spans together, as any store would."""
+    import tempfile
+
+    from telemetry.support.asking import ask
+    from telemetry.support.repro import reproduce, to_source
+
+    with tempfile.TemporaryDirectory() as folder, _written(Path(folder) / "capsule.duckdb") as store:
+        store.commit([packed.table(time.time_ns())])
+        params = {"trace_id": packed.trace_id}
+        return to_source(reproduce(ask(store, "attempt", params)[0], ask(store, "spans_of", params)))
+
+
+def _bytes(size: int | None) -> str:
+    if size is None:
+        return "–"
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _time(at_ns: int | None) -> str:
+    from datetime import UTC, datetime
+
+    return "–" if at_ns is None else f"{datetime.fromtimestamp(at_ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,40 @@
+"""What a server does with its store for the command line: compare it with its definitions, and copy it.
+
+Only the process that owns the file can. One such request runs at a time; the others wait.
+"""
+
+import asyncio
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from telemetry.store.backup import backup
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+
+
+def routes(store: Store) -> list[Route]:
+    """The paths below `/api/store/`."""
+    turn = asyncio.Lock()
+
+    async def checks(request: Request) -> Response:
+        async with turn:
+            found = await asyncio.to_thread(verify, store)
+        return JSONResponse([asdict(check) for check in found])
+
+    async def copy(request: Request) -> Response:
+        folder = tempfile.TemporaryDirectory(prefix=f".{store.path.name}.", dir=store.path.parent)
+        try:
+            async with turn:
+                made = await asyncio.to_thread(backup, store, Path(folder.name) / store.path.name)
+        except BaseException:
+            folder.cleanup()
+            raise
+        return FileResponse(made, media_type="application/octet-stream", background=BackgroundTask(folder.cleanup))
+
+    return [Route("/api/store/verify", checks), Route("/api/store/backup", copy)]

@@ -1,0 +1,135 @@
+"""The commands that look after what was recorded: store, capsule, repro."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from telemetry.cli.app import root
+from telemetry.cli.keeping import retention
+from telemetry.errors import UsageError
+from telemetry.serve import Doors, serving
+from telemetry.store.duck import Store
+from telemetry.store.retention import Retention
+from tests.support.spans import attempt, table
+
+
+def run(*arguments: str | Path) -> Result:
+    """One command; a failure that is no expected error fails the test."""
+    result = CliRunner().invoke(root, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store's file with one attempt that connected and one that failed."""
+    path = tmp_path / "store.duckdb"
+    with Store.open(path) as store:
+        store.commit([table(attempt(1), attempt(2, outcome="failed", error="noScene", detail="queue_full"))])
+    return path
+
+
+def test_info_says_what_is_there(path: Path) -> None:
+    """`store info` has the same facts as text and as JSON."""
+    facts = json.loads(run("store", "info", "--store", path, "--format", "json").stdout)
+    text = run("store", "info", "--store", path).stdout
+
+    assert facts["connections"] == 2
+    assert f"spans            {facts['spans']}\n" in text
+    assert "first            2026-09-21 14:13:20 UTC\n" in text
+
+
+def test_verify_compares(path: Path) -> None:
+    """`store verify` is silent about nothing: one line for each comparison, and 0 when all hold."""
+    result = run("store", "verify", "--store", path)
+
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) >= 2
+    assert all(line.startswith("ok ") for line in result.stdout.splitlines())
+
+
+def test_backup_is_a_whole_store(path: Path, tmp_path: Path) -> None:
+    """`store backup` makes a file that answers like the store, and never writes over another."""
+    target = tmp_path / "backup.duckdb"
+
+    assert run("store", "backup", target, "--store", path).exit_code == 0
+    assert run("store", "backup", target, "--store", path).exit_code == 2
+    with Store.open(target, read_only=True) as copy:
+        assert copy.info()["connections"] == 2
+
+
+def test_prune_forgets_what_it_was_told(path: Path) -> None:
+    """`store prune` forgets what is older than the days given, and refuses to guess."""
+    assert run("store", "prune", "--store", path).exit_code == 2
+    assert run("store", "prune", "--store", path, "--keep-days", "100000").stdout.startswith("forgot 0 attempts")
+    assert run("store", "prune", "--store", path, "--keep-days", "0.001").stdout.startswith("forgot 2 attempts")
+
+
+def test_retention_options() -> None:
+    """Days, days of an environment and sizes are read; nothing given keeps everything; nonsense is refused."""
+    assert retention(None, (), None) is None
+    assert retention(30, ("staging=3", "a=b=1.5"), "20G") == Retention(30, 20 * 10**9, {"staging": 3.0, "a=b": 1.5})
+    assert retention(None, (), "1.5kB") == Retention(max_bytes=1500)
+    for days, environments, size in ((0, (), None), (1, ("staging",), None), (1, ("x=-1",), None), (None, (), "big")):
+        with pytest.raises(UsageError):
+            retention(days, environments, size)
+
+
+def test_a_capsule_travels(path: Path, tmp_path: Path) -> None:
+    """A capsule that is exported imports into another store, to the same verdict; what is no capsule is refused."""
+    file, elsewhere = tmp_path / "case.html", tmp_path / "elsewhere.duckdb"
+
+    exported = run("capsule", "export", "attempt-0002", "--store", path, "--output", file)
+    imported = run("capsule", "import", file, "--store", elsewhere)
+    told = run("session", "attempt-0002", "--store", elsewhere, "--format", "ticket")
+    (tmp_path / "junk.html").write_text("<html>")
+    refused = run("capsule", "import", tmp_path / "junk.html", "--store", elsewhere)
+
+    assert exported.stdout == f"{file}\n"
+    assert (imported.exit_code, imported.stdout) == (0, "attempt-0002\n")
+    assert "the verdict is the same" in imported.stderr
+    assert "attempt-0002" in told.stdout
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "no capsule" in refused.stderr
+
+
+def test_repro_prints_a_scenario(path: Path, tmp_path: Path) -> None:
+    """`repro` prints the same Python from the store and from a capsule, and it is a scenario."""
+    file = tmp_path / "case.html"
+    run("capsule", "export", "attempt-0002", "--store", path, "--output", file)
+
+    from_store = run("repro", "attempt-0002", "--store", path)
+    from_capsule = run("repro", file)
+
+    assert from_store.exit_code == 0
+    assert from_store.stdout == from_capsule.stdout
+    compile(from_store.stdout, "scenario", "exec")
+    assert "queue_full" in from_store.stdout
+
+
+@pytest.mark.real
+async def test_a_running_server_is_asked(path: Path, tmp_path: Path) -> None:
+    """While a server holds the store, info, verify, backup and capsules go through it; pruning is left to it."""
+    target, file = tmp_path / "backup.duckdb", tmp_path / "case.html"
+
+    async with serving(path, Doors(grpc_port=0, http_port=0, pages_port=0)):
+        info = await asyncio.to_thread(run, "store", "info", "--store", path, "--format", "json")
+        verified = await asyncio.to_thread(run, "store", "verify", "--store", path)
+        copied = await asyncio.to_thread(run, "store", "backup", target, "--store", path)
+        exported = await asyncio.to_thread(run, "capsule", "export", "attempt-0002", "--store", path, "--output", file)
+        imported = await asyncio.to_thread(run, "capsule", "import", file, "--store", path)
+        pruned = await asyncio.to_thread(run, "store", "prune", "--keep-days", "1", "--store", path)
+
+    assert json.loads(info.stdout)["connections"] == 2
+    assert verified.exit_code == 0
+    assert (copied.exit_code, exported.exit_code) == (0, 0)
+    assert imported.stdout == "attempt-0002\n"
+    assert pruned.exit_code == 5
+    with Store.open(target, read_only=True) as copy:
+        assert copy.info()["connections"] == 2
+    left = {path.name for path in tmp_path.iterdir()}  # noqa: ASYNC240  # nothing else runs any more
+    assert left <= {"store.duckdb", "backup.duckdb", "case.html"}
