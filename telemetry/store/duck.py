@@ -111,19 +111,23 @@ class Store:
 
     # Writing
 
-    def commit(
-        self, tables: Sequence[pa.Table], *, transport: str = "import", ledger: Ledger | None = None
-    ) -> Committed:
+    def commit(self, tables: Sequence[pa.Table], *, transport: str = "import", exact: bool = False) -> Committed:
         """Store the spans of all tables in one transaction; durable and queryable on return.
+
+        Args:
+            transport: for the ledger.
+            exact: look for duplicates in the whole file, not among the last few million spans only.
 
         Raises:
             DecodeError: a table holds what no span can.
             StoreError: nothing of them was stored: the disk is full, say.
         """
-        each = self.commit_each([(table, transport) for table in tables], ledger)
+        each = self.commit_each([(table, transport) for table in tables], exact=exact)
         return Committed(sum(one.stored for one in each), sum(one.duplicates for one in each))
 
-    def commit_each(self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None) -> list[Committed]:
+    def commit_each(
+        self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None, *, exact: bool = False
+    ) -> list[Committed]:
         """Store several requests, each with its transport, and what was refused, in one transaction.
 
         Raises: as `commit`.
@@ -135,7 +139,7 @@ class Store:
         with self._writing:
             self._revive()
             try:
-                return self._commit(requests, refused or Ledger())
+                return self._commit(requests, Ledger() if refused is None else refused, exact)
             except duckdb.FatalException as error:
                 self._broken = True
                 raise _refusal(error, self.path) from error
@@ -156,12 +160,12 @@ class Store:
         ledger.refuse(transport, reason, count, example)
         self.commit_each([], ledger)
 
-    def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger) -> list[Committed]:
+    def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
         for table, _ in requests:
             if table.schema.names != self._names:
                 raise DecodeError("a table has other columns than spans have")
         kept, hashes = [], []
-        for table in self._without_duplicates([table for table, _ in requests]):
+        for table in self._without_duplicates([table for table, _ in requests], exact):
             kept.append(table[0])
             hashes.append(table[1])
         entries = Ledger()
@@ -184,7 +188,7 @@ class Store:
             for (table, _), rest in zip(requests, kept, strict=True)
         ]
 
-    def _without_duplicates(self, tables: list[pa.Table]) -> Iterator[tuple[pa.Table, Hashes]]:
+    def _without_duplicates(self, tables: list[pa.Table], exact: bool) -> Iterator[tuple[pa.Table, Hashes]]:
         """Each table without the spans that are stored already or came before in these, and its spans' hashes."""
         if not tables:
             return
@@ -192,10 +196,12 @@ class Store:
         with _registered(self._writer, batch=batch):
             found = self._writer.execute("select hash(trace_id, span_id) as h from batch").fetchnumpy()["h"]
             hashes: Hashes = np.asarray(found, np.uint64)
-            suspects = self._recent.suspects(hashes)
+            suspects = np.ones(batch.num_rows, np.bool_) if exact else self._recent.suspects(hashes)
             keep = np.ones(batch.num_rows, np.bool_)
             if suspects.any():
-                keep[suspects] = self._first_seen(batch.filter(pa.array(suspects)))
+                keep[suspects] = self._first_seen(
+                    batch.filter(pa.array(suspects)), 0 if exact else self._recent.since_ns
+                )
         start = 0
         for table in tables:
             part = slice(start, start + table.num_rows)
@@ -203,16 +209,17 @@ class Store:
             whole = bool(keep[part].all())
             yield (table if whole else table.filter(pa.array(keep[part]))), hashes[part][keep[part]]
 
-    def _first_seen(self, suspects: pa.Table) -> list[bool]:
+    def _first_seen(self, suspects: pa.Table, since_ns: int) -> list[bool]:
         """Which suspects are neither stored nor a repetition of one before.
 
-        What arrived before all that is remembered need not be read.
+        Args:
+            since_ns: what arrived before it is not looked at.
         """
         with _registered(self._writer, suspects=suspects):
             rows = self._writer.execute(
                 "select s.trace_id, s.span_id from main.spans s semi join suspects using (trace_id, span_id) "
                 "where s.received_ns >= $since",
-                {"since": self._recent.since_ns},
+                {"since": since_ns},
             ).fetchall()
         seen = set(rows)
         first = []
@@ -377,12 +384,16 @@ class Store:
         ).to_pylist()[0]
         limits = "" if bounds["first"] is None else "and start_ns between $first and $last "
         params: dict[str, Any] = {"ids": ids, **({} if bounds["first"] is None else bounds)}
-        columns = ", ".join(f"{n}::json::varchar as {n}" if k == "VARIANT" else n for n, k in self._columns)
         return self.query(
-            f"select {columns} from spans where trace_id in (select unnest($ids)) {limits}"
+            f"select {self.readable_columns} from spans where trace_id in (select unnest($ids)) {limits}"
             "order by start_ns, end_ns desc",
             params,
         )
+
+    @property
+    def readable_columns(self) -> str:
+        """A select list of `spans` whose VARIANT columns are JSON text."""
+        return ", ".join(f"{n}::json::varchar as {n}" if k == "VARIANT" else n for n, k in self._columns)
 
     def info(self) -> dict[str, Any]:
         """What is in the file, for `telemetry store info` and the pages."""

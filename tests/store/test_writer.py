@@ -26,7 +26,9 @@ class Gate(Store):
         self.groups: list[int] = []
         self.failure: Exception | None = None
 
-    def commit_each(self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None) -> list[Committed]:
+    def commit_each(
+        self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None, *, exact: bool = False
+    ) -> list[Committed]:
         self.groups.append(len(requests))
         self.entered.set()
         self.open_gate.wait()
