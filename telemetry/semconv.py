@@ -256,6 +256,8 @@ ICE_RELAY_PROTOCOL: Final = "webrtc.local.relayProtocol"
 CLOSE_CODE: Final = "dp.close.code"
 CLOSE_REASON: Final = "dp.close.reason"
 CLOSE_CLEAN: Final = "dp.close.clean"
+NO_PING_ANSWER: Final = "no answer to a ping"
+"""The close reason of a socket that fell silent, beside code 1006; one that was reset or hung up on has none."""
 
 # On `Connected`.
 DISCONNECT_REASON: Final = "dp.disconnect.reason"

@@ -47,6 +47,8 @@ select
     when outcome = 'failed' and detail = 'protocol_violation' then 'server.protocol_violation'
     when outcome = 'failed' and detail = 'message_too_big' and close_code = 1009 then 'server.message_too_big_ours'
     when outcome = 'failed' and detail = 'message_too_big' then 'server.message_too_big'
+    when outcome = 'failed' and detail = 'socket_lost' and close_reason = 'no answer to a ping' then 'network.socket_silent'
+    when outcome = 'failed' and detail = 'socket_lost' and close_code = 1006 and close_reason is null then 'server.socket_reset'
     when outcome = 'failed' and detail = 'socket_lost' then 'server.socket_lost'
     when outcome = 'failed' and detail = 'sdp_refused' and close_code = 4415 then 'negotiate.sdp_refused_by_server'
     when outcome = 'failed' and detail = 'sdp_refused' then 'negotiate.answer_unusable'
@@ -76,6 +78,7 @@ select
     when outcome = 'cancelled' and reached_step = 1 and queue_position_last is not null then 'cancelled.queue'
     when outcome = 'cancelled' then 'cancelled'
     when outcome = 'unfinished' then 'unfinished'
+    when outcome = 'connected' and disconnect_reason = 'connectionLost' and disconnect_detail = 'socket_lost' and close_reason = 'no answer to a ping' and media_last_seen_ago_ms <= 1000 then 'lost.signalling_silent'
     when outcome = 'connected' and disconnect_reason = 'connectionLost' and disconnect_detail = 'socket_lost' and media_last_seen_ago_ms <= 1000 then 'lost.socket_reset'
     when outcome = 'connected' and disconnect_reason = 'connectionLost' and disconnect_detail = 'socket_lost' and media_last_seen_ago_ms > 1000 then 'lost.silence'
     when outcome = 'connected' and disconnect_reason = 'connectionLost' and disconnect_detail = 'media_silent' then 'lost.media_silent'
@@ -148,6 +151,7 @@ select
       'ice.outside_its_part',
       'unknown.failure',
       'unfinished',
+      'lost.signalling_silent',
       'lost.media_silent',
       'lost.peer_closed_late',
       'lost',
@@ -164,6 +168,7 @@ select
       'server.error',
       'server.protocol_violation',
       'server.message_too_big',
+      'server.socket_reset',
       'negotiate.answer_unusable',
       'negotiate.unanswered',
       'ice.none_from_server',
@@ -181,6 +186,7 @@ select
       'open.tcp_unreachable',
       'open.tcp_timeout',
       'open.http_407',
+      'network.socket_silent',
       'ice.servers_unreached',
       'lost.silence',
       'quality.loss',
@@ -249,6 +255,8 @@ select
       'server.protocol_violation_ours',
       'server.protocol_violation',
       'server.message_too_big_ours',
+      'network.socket_silent',
+      'server.socket_reset',
       'negotiate.answer_unusable',
       'negotiate.unanswered',
       'ice.none_gathered',
@@ -289,6 +297,7 @@ select
       'telemetry.no_reason',
       'unknown.failure',
       'unfinished',
+      'lost.signalling_silent',
       'lost.media_silent',
       'lost.peer_closed_late',
       'lost',

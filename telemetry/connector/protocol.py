@@ -523,7 +523,7 @@ class Protocol:
     def _socket_failed(self, detail: str, text: str) -> None:
         was_open, self._socket_open = self._socket_open, False
         if was_open and detail == Detail.SOCKET_LOST:
-            self._note_close(1006, clean=False)
+            self._note_close(1006, clean=False, reason=text)
         network = detail == Detail.SOCKET_LOST
         self._stop(detail, EndedBy.NETWORK if network else EndedBy.SERVER, text)
 

@@ -25,7 +25,7 @@ from websockets.exceptions import (
 
 from telemetry.connector.events import SocketClosed, SocketFailed
 from telemetry.connector.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from telemetry.semconv import Detail, http_detail
+from telemetry.semconv import NO_PING_ANSWER, Detail, http_detail
 
 PING_EVERY_S: Final = 5.0
 PING_LIMIT_S: Final = 5.0
@@ -169,4 +169,4 @@ def why_closed(closed: ConnectionClosed) -> SocketClosed | SocketFailed:
         return SocketFailed(Detail.MESSAGE_TOO_BIG, f"over {MAX_MESSAGE_BYTES} bytes")
     if ours in (1002, 1003, 1007, 1008):
         return SocketFailed(Detail.PROTOCOL_VIOLATION, "a frame that is no WebSocket text")
-    return SocketFailed(Detail.SOCKET_LOST, "no answer to a ping" if ours == 1011 else "")
+    return SocketFailed(Detail.SOCKET_LOST, NO_PING_ANSWER if ours == 1011 else "")

@@ -12,7 +12,7 @@ A rule is `certain` only where its facts leave one owner, `likely` where they le
 from collections.abc import Mapping
 from typing import Final
 
-from telemetry.semconv import ConnectionError, Detail, DisconnectReason, EndedBy, Outcome, Part
+from telemetry.semconv import NO_PING_ANSWER, ConnectionError, Detail, DisconnectReason, EndedBy, Outcome, Part
 from telemetry.support.conditions import (
     AtMost,
     Begins,
@@ -580,6 +580,30 @@ _SERVER: Final = (
         cites=("message",),
     ),
     Rule(
+        "network.socket_silent",
+        _O.NETWORK,
+        (_FAILED, is_("detail", _D.SOCKET_LOST), is_("close_reason", NO_PING_ANSWER)),
+        "The signalling connection fell silent {part_time} into {where}: a ping was not answered.",
+        "Ask what happened to the client's network at that moment; look whether the server's log still has its side.",
+        "A process that dies resets its sockets at once; only a path that was cut, or a dead host, is silent.",
+        "RFC 9293, section 3.10.7; the connector pings every 5 s and waits 5 s",
+        _LIKELY,
+        cites=("close_code", "failing_part_ns", "network_type"),
+        rivals=(Rival(_O.SERVER, "the server's host died or hangs", "Other clients of the server fell silent too."),),
+    ),
+    Rule(
+        "server.socket_reset",
+        _O.SERVER,
+        (_FAILED, is_("detail", _D.SOCKET_LOST), is_("close_code", 1006), Unknown("close_reason")),
+        "The far end dropped the signalling connection {part_time} into {where}, without a goodbye.",
+        "Look at the server's log and restarts at that time; see whether other clients lost theirs in the same second.",
+        "An end or a reset of TCP arrived, so the path worked; a server that closes on purpose says goodbye first.",
+        "RFC 6455, section 7.1.5: 1006; RFC 9293, section 3.10.7",
+        _LIKELY,
+        cites=("failing_part_ns", "network_type", "message"),
+        rivals=(Rival(_O.NETWORK, "a proxy or firewall reset the socket", "Only this client's network was hit."),),
+    ),
+    Rule(
         "server.socket_lost",
         _O.UNDETERMINED,
         (_FAILED, is_("detail", _D.SOCKET_LOST)),
@@ -1043,6 +1067,28 @@ _UNFINISHED_RULE: Final = Rule(
 )
 
 _ENDINGS: Final = (
+    Rule(
+        "lost.signalling_silent",
+        _O.UNDETERMINED,
+        (
+            _CONNECTED,
+            _LOST,
+            is_("disconnect_detail", _D.SOCKET_LOST),
+            is_("close_reason", NO_PING_ANSWER),
+            AtMost("media_last_seen_ago_ms", 1000),
+        ),
+        "Connected for {lived}; then pings were not answered, though media had arrived {silent} before.",
+        "Look up the session in the server's log: whether its signalling still worked.",
+        "Media came by its own way until the end, so client, server and network were not all gone.",
+        "the connector pings every 5 s and waits 5 s",
+        _INSUFFICIENT,
+        cites=("close_code", "connected_ns", "disconnected_ns"),
+        rivals=(
+            Rival(_O.SERVER, "the server's signalling hangs", "Other clients of the server fell silent too."),
+            Rival(_O.NETWORK, "something on the way forgot the TCP connection", "Only this client was hit."),
+        ),
+        missing=(Missing("whether the pings arrived", "The server's own log of its sockets."),),
+    ),
     Rule(
         "lost.socket_reset",
         _O.SERVER,

@@ -55,7 +55,7 @@ TRUTHS = {
     **_truth(Owner.CONFIGURATION, "search.scene_unknown", "unknown_scene"),
     **_truth(Owner.CONFIGURATION, "open.not_signalling", "other_protocol", "no_protocol", "web_page"),
     **_truth(Owner.SERVER, "open.http_gateway", "unavailable"),
-    **_truth(Owner.SERVER, "server.socket_lost", "dies_searching", "dies_downloading", "dies_connecting"),
+    **_truth(Owner.SERVER, "server.socket_reset", "dies_searching", "dies_downloading", "dies_connecting"),
     **_truth(Owner.SERVER, "server.error", "fails_inside"),
     **_truth(Owner.SERVER, "queue.silent_server", "silent"),
     **_truth(Owner.SERVER, "server.assets_stalled", "assets_stall"),

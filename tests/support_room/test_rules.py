@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from telemetry import settings
-from telemetry.semconv import ConnectionError, Detail, DisconnectReason, EndedBy, Outcome, Part, State
+from telemetry.semconv import NO_PING_ANSWER, ConnectionError, Detail, DisconnectReason, EndedBy, Outcome, Part, State
 from telemetry.support.rule import Certainty, Owner
 from telemetry.support.rules import RULES, decide, view
 from telemetry.support.verdict import FACTS, judge
@@ -29,7 +29,8 @@ _WORDS = {
     "disconnect_reason": [None, *DisconnectReason, "novel"],
     "disconnect_detail": [None, *Detail, "close_4999"],
     "ended_by": [None, *EndedBy],
-    "close_code": [None, 1000, 1009, 4400, 4415, 4999],
+    "close_code": [None, 1000, 1006, 1009, 4400, 4415, 4999],
+    "close_reason": [None, NO_PING_ANSWER, "text"],
     "message": [None, "it broke", "{braces} and {server}"],
     "relay": [None, True, False],
 }

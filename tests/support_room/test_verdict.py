@@ -57,6 +57,12 @@ _CASES = [
         "configuration",
     ),
     (_failed("serverConnectionFailed", "queue", "socket_lost"), "server.socket_lost", "undetermined"),
+    (_failed("serverConnectionFailed", "queue", "socket_lost", close_code=1006), "server.socket_reset", "server"),
+    (
+        _failed("serverConnectionFailed", "queue", "socket_lost", close_code=1006, close_reason="no answer to a ping"),
+        "network.socket_silent",
+        "network",
+    ),
     (_failed("serverConnectionFailed", "queue", "close_4999", close_code=4999), "server.closed", "server"),
     (_failed("serverConnectionFailed", "queue", "protocol_violation"), "server.protocol_violation", "server"),
     (
@@ -129,6 +135,16 @@ _CASES = [
         },
         "lost.silence",
         "network",
+    ),
+    (
+        {
+            "disconnect": "connectionLost",
+            "disconnect_detail": "socket_lost",
+            "media_last_seen_ago_ms": 40,
+            "close_reason": "no answer to a ping",
+        },
+        "lost.signalling_silent",
+        "undetermined",
     ),
     (
         {"disconnect": "connectionLost", "ended_by": "network", "disconnect_detail": "socket_lost"},
