@@ -1,15 +1,7 @@
 """A collector on the way: our configuration of the stock one, and a real one between the SDK and the store."""
 
 import asyncio
-import contextlib
-import os
 import re
-import socket
-import subprocess
-import sysconfig
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +15,7 @@ from telemetry import settings as our_settings
 from telemetry.store.duck import Store
 from telemetry.store.writer import Writer
 from tests.receiver.test_exporters import spans
+from tests.support.collector import NO_ROTEL, collecting, rotel
 from tests.support.receiving import receiving
 
 CONFIGURATION = Path(__file__).parents[2] / "telemetry" / "receiver" / "collector.yaml"
@@ -85,67 +78,6 @@ def test_collector_scrubs(collector: dict[str, Any]) -> None:
         assert re.search(pattern, key), key
     for key in names - {name for name in names if "pii" in name.split(".")}:
         assert not re.search(pattern, key), key
-
-
-LIBRARY = f"libpython{sysconfig.get_python_version()}.so.1.0"
-NO_ROTEL = (
-    f"NOT TESTED: a real collector. rotel needs the shared {LIBRARY}; "
-    "install Debian's libpython3-dev for this Python, or build Python with --enable-shared"
-)
-
-
-def rotel() -> list[str] | None:
-    """The command that runs the collector; None where its shared library is missing."""
-    spec = find_spec("rotel")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    binary = Path(spec.submodule_search_locations[0]) / "rotel-agent"
-    found = subprocess.run([binary, "--version"], env=_environment(), capture_output=True, check=False)
-    return [str(binary)] if found.returncode == 0 else None
-
-
-def _environment() -> dict[str, str]:
-    folders = [str(sysconfig.get_config_var("LIBDIR")), os.environ.get("LD_LIBRARY_PATH", "")]
-    return {"PATH": os.environ.get("PATH", ""), "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
-
-
-@asynccontextmanager
-async def collecting(command: list[str], folder: Path, export_to: int) -> AsyncIterator[int]:
-    """Run the collector; gives its gRPC port."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        grpc_port, http_port = one.getsockname()[1], two.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        "start",
-        *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
-        *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
-        *("--exporter", "otlp", "--otlp-exporter-endpoint", f"http://127.0.0.1:{export_to}"),
-        *("--pid-file", str(folder / "pid"), "--log-file", str(folder / "log")),
-        env=_environment(),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(20):
-            await _answers(grpc_port)
-        yield grpc_port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        async with asyncio.timeout(20):
-            await process.wait()
-
-
-async def _answers(port: int) -> None:
-    """Wait until something listens on a port."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionError:
-            await asyncio.sleep(0.05)  # another process: there is nothing to wait on
-            continue
-        writer.close()
-        return
 
 
 @pytest.mark.real
