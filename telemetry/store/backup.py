@@ -26,13 +26,13 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
         raise StoreError(f"{target} exists; choose another path, or remove it")
     folder = opening.scratch(store.path)
     copy = folder / "copy.duckdb"
+    partial = target.with_name(target.name + ".partial")
     shutil.rmtree(folder, ignore_errors=True)  # what a killed backup left
     try:
         folder.mkdir()
         Store.open(copy, memory_limit_bytes=store.memory_limit_bytes).close()
         _fill(store, copy)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
         shutil.move(copy, partial)
         _flush(partial)
         partial.rename(target)
@@ -41,27 +41,22 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
         raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return target
 
 
 def _fill(store: Store, copy: Path) -> None:
     """Copy what every table held at one moment."""
-    tables = ["spans", "ledger_a", *(relation.name for relation in relations.MERGED)]
-    inboxes = {"spans": "stored.spans_inbox", "ledger_a": "stored.ledger_inbox"}
     with store.maintained() as connection:
         connection.execute(f"attach '{str(copy).replace(chr(39), chr(39) * 2)}' as copy")
         try:
             with store.transaction(connection):
-                for table in tables:
-                    if table != "ledger_a":
-                        connection.execute(f"insert into copy.stored.{table} by name from stored.{table}")
                 for relation in relations.MERGED:
-                    source = inboxes["spans"] if relation.source == "spans" else inboxes["ledger_a"]
-                    connection.execute(
-                        relation.merge(source).replace(
-                            f"merge into stored.{relation.name}", f"merge into copy.stored.{relation.name}"
-                        )
-                    )
+                    name = relation.name
+                    connection.execute(f"insert into copy.stored.{name} by name from stored.{name}")
+                    connection.execute(relation.merge(f"stored.{relation.source}_inbox", into=f"copy.stored.{name}"))
+                connection.execute("insert into copy.stored.spans by name from stored.spans")
                 connection.execute("insert into copy.stored.spans by name from stored.spans_inbox")
                 expected = connection.execute("select count(*) from main.spans").fetchall()
                 found = connection.execute("select count(*) from copy.stored.spans").fetchall()

@@ -134,7 +134,7 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         if relation.source == "spans":
             connection.execute(f"drop table stored.{relation.name}")
             connection.execute(relation.table)
-            connection.execute(relation.merge("stored.spans"))
+            connection.execute(relation.merge("stored.spans", into=f"stored.{relation.name}"))
     for statement in relations.views([name for name, _ in columns]):
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])

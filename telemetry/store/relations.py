@@ -117,13 +117,13 @@ class Merged:
 
     def fold(self, side: str) -> str:
         """Merge what an inbox says into the stored rows."""
-        return self.merge(f"stored.{self.source}_{side}")
+        return self.merge(f"stored.{self.source}_{side}", into=f"stored.{self.name}")
 
-    def merge(self, table: str) -> str:
-        """Merge what the rows of `table` say into the stored rows."""
+    def merge(self, table: str, *, into: str) -> str:
+        """Merge what the rows of `table` say into merged rows."""
         updates = ",\n".join(f"{name} = {_UPDATE[kind].format(name)}" for name, kind in self.aggregates.items())
         return (
-            f"merge into stored.{self.name} as kept using (\n{self.partial_of(table)}\n) as fresh\n"
+            f"merge into {into} as kept using (\n{self.partial_of(table)}\n) as fresh\n"
             f"using ({', '.join(self.keys)})\n"
             f"when matched then update set\n{updates}\nwhen not matched then insert by name"
         )

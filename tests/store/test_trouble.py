@@ -1,0 +1,117 @@
+"""A full or failing disk refuses clearly, loses nothing acknowledged, and is forgotten when it is over."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetry.errors import Overloaded, StoreError
+from telemetry.store.backup import backup
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+from telemetry.store.writer import Writer
+from tests.support.spans import attempt, moved, table
+
+pytestmark = pytest.mark.real
+SOME = table(*(attempt(n) for n in range(1, 101)))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the room that is left."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return ballast
+
+
+async def test_full_disk(small_disk: Path) -> None:
+    """While the disk is full requests are told to come again; when there is room it is taken. Nothing is lost."""
+    store = Store.open(small_disk / "s.duckdb")
+    writer = Writer(store)
+    acknowledged, number = 0, 0
+    ballast = fill(small_disk)
+    ballast.write_bytes(b"x" * (ballast.stat().st_size - 3_000_000))
+    with contextlib.suppress(Overloaded):
+        while True:
+            acknowledged += (await writer.submit(moved(SOME, number))).stored
+            number += 1
+    for _ in range(3):
+        with pytest.raises(Overloaded, match="full"):
+            await writer.submit(moved(SOME, number))
+    ballast.unlink()
+    again = await writer.submit(moved(SOME, number))
+    acknowledged += again.stored
+    await writer.close()
+    checks = verify(store)
+    stored = store.info()["spans"]
+    store.close()
+    with Store.open(small_disk / "s.duckdb") as store:
+        reopened = store.info()["spans"]
+
+    assert number > 0
+    assert again.stored + again.duplicates == SOME.num_rows
+    assert reopened == stored
+    assert stored == acknowledged + again.duplicates
+    assert all(check.passed for check in checks), checks
+
+
+async def test_full_disk_while_folding(small_disk: Path) -> None:
+    """A fold that finds no room changes nothing, says so, and succeeds later."""
+    with Store.open(small_disk / "s.duckdb") as store:
+        for number in range(5):
+            store.commit([moved(SOME, number)])
+        ballast = fill(small_disk)
+        with pytest.raises(StoreError, match="full"):
+            store.tend(now=True)
+        trouble = store.trouble
+        during = store.query("select count(*) as n from connections").to_pylist()
+        ballast.unlink()
+        store.tend(now=True)
+
+        assert trouble is not None
+        assert during == [{"n": 500}]
+        assert store.trouble is None
+        assert store.info()["waiting_spans"] == 0
+        assert all(check.passed for check in verify(store))
+
+
+def test_full_disk_of_a_backup(small_disk: Path, tmp_path: Path) -> None:
+    """A backup that finds no room leaves neither itself nor a part of it."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([moved(SOME, number) for number in range(5)])
+        fill(small_disk)
+        with pytest.raises(StoreError, match="cannot write the backup"):
+            backup(store, small_disk / "copy.duckdb")
+
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+def test_read_only_disk(small_disk: Path) -> None:
+    """A store on a read-only disk can be read, and says why it cannot be written."""
+    with Store.open(small_disk / "s.duckdb") as store:
+        store.commit([SOME])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store.open(small_disk / "s.duckdb")
+    with Store.open(small_disk / "s.duckdb", read_only=True) as store:
+        assert store.info()["connections"] == 100
