@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -76,9 +75,11 @@ def test_what_cannot_be_played(given, says):
 
 
 async def _replay_all(scenarios: Mapping[str, Scenario]) -> dict[str, Judged]:
-    """Play the scenarios, several at a time, and judge what came of them."""
+    """Play the scenarios, faster than they were recorded and several at a time, and judge what came of them."""
     turns = asyncio.Semaphore(3)
-    async with Simulator(scenarios={scenario.name: scenario for scenario in scenarios.values()}) as simulator:
+    async with Simulator(
+        speed=SPEED, scenarios={scenario.name: scenario for scenario in scenarios.values()}
+    ) as simulator:
 
         async def one(name: str, scenario: Scenario) -> Judged:
             async with turns:
@@ -92,14 +93,8 @@ async def _replay_all(scenarios: Mapping[str, Scenario]) -> dict[str, Judged]:
 def replayed() -> dict[str, tuple[Repro, Judged]]:
     """Scenarios that were recorded, made scenarios again, and played once more."""
     made = {name: reproduce(*recorded(played_once()[name].spans)) for name in _REPLAYED}
-    judged = asyncio.run(_replay_all({name: _at_speed(repro.scenario) for name, repro in made.items()}))
+    judged = asyncio.run(_replay_all({name: repro.scenario for name, repro in made.items()}))
     return {name: (made[name], judged[name]) for name in made}
-
-
-def _at_speed(scenario: Scenario) -> Scenario:
-    """The client of the end-to-end tests gives up so many times sooner than its scenario says."""
-    gives_up_s = scenario.client.gives_up_s
-    return replace(scenario, client=replace(scenario.client, gives_up_s=gives_up_s and gives_up_s * SPEED))
 
 
 @pytest.mark.real
