@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from telemetry.cli import output
 from telemetry.cli.app import COMMANDS, root
+from telemetry.store.duck import Store
 
 TELEMETRY = (sys.executable, "-m", "telemetry")
 HEAVY = ("duckdb", "pandas", "pyarrow", "aiortc", "grpc", "websockets", "opentelemetry", "starlette", "httpx", "rich")
@@ -46,6 +47,18 @@ def commands(group: click.Group = root, path: tuple[str, ...] = ()) -> Iterator[
 def test_help_loads_nothing_heavy() -> None:
     """`telemetry --help` is instant, because it loads no library of the parts."""
     assert loaded_by('["--help"]') == set()
+
+
+@pytest.mark.real
+def test_a_report_loads_no_media_and_no_receiver(tmp_path: Path) -> None:
+    """Asking a store's file loads neither aiortc nor gRPC nor the web server."""
+    path = tmp_path / "store.duckdb"
+    Store.open(path).close()
+
+    loaded = loaded_by(f'["report", "recent", "--store", {str(path)!r}]')
+
+    assert "duckdb" in loaded
+    assert not loaded & {"aiortc", "grpc", "websockets", "opentelemetry", "starlette"}
 
 
 @pytest.mark.parametrize(("path", "command"), [pytest.param(p, c, id=" ".join(p)) for p, c in commands()])

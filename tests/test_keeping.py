@@ -97,6 +97,38 @@ def test_a_capsule_travels(path: Path, tmp_path: Path) -> None:
     assert "no capsule" in refused.stderr
 
 
+@pytest.mark.parametrize("name", ["spans", "spans.jsonl", "spans.jsonl.gz"])
+def test_spans_travel(path: Path, tmp_path: Path, name: str) -> None:
+    """What `store export` wrote is imported into another store once, however often it is tried."""
+    elsewhere = tmp_path / "elsewhere.duckdb"
+
+    exported = run("store", "export", tmp_path / name, "--store", path)
+    count = exported.stdout.split()[0]
+    first = run("store", "import", tmp_path / name, "--store", elsewhere)
+    again = run("store", "import", tmp_path / name, "--store", elsewhere)
+
+    assert int(count) > 20
+    assert first.stdout.startswith(f"{count} spans from 1 files; 0 were")
+    assert again.stdout.startswith(f"0 spans from 1 files; {count} were")
+    with Store.open(elsewhere, read_only=True) as store:
+        assert store.info()["connections"] == 2
+
+
+def test_a_browsers_dump_is_laid_on_a_timeline(path: Path, tmp_path: Path) -> None:
+    """`capsule import --attempt` puts a browser dump on the attempt's timeline and leaves the verdict alone."""
+    dump = tmp_path / "dump.txt"
+    entry = {"time": "2026-09-21T14:13:20.100Z", "type": "iceconnectionstatechange", "value": "checking"}
+    dump.write_text(json.dumps({"getUserMedia": [], "PeerConnections": {"1-1": {"updateLog": [entry], "stats": {}}}}))
+    before = json.loads(run("session", "attempt-0002", "--store", path, "--format", "json").stdout)
+
+    imported = run("capsule", "import", dump, "--attempt", "attempt-0002", "--store", path)
+    after = json.loads(run("session", "attempt-0002", "--store", path, "--format", "json").stdout)
+
+    assert (imported.exit_code, imported.stdout) == (0, "attempt-0002\n")
+    assert len(after["timeline"]) > len(before["timeline"])
+    assert after["verdict"] == before["verdict"]
+
+
 def test_repro_prints_a_scenario(path: Path, tmp_path: Path) -> None:
     """`repro` prints the same Python from the store and from a capsule, and it is a scenario."""
     file = tmp_path / "case.html"
@@ -122,14 +154,16 @@ async def test_a_running_server_is_asked(path: Path, tmp_path: Path) -> None:
         copied = await asyncio.to_thread(run, "store", "backup", target, "--store", path)
         exported = await asyncio.to_thread(run, "capsule", "export", "attempt-0002", "--store", path, "--output", file)
         imported = await asyncio.to_thread(run, "capsule", "import", file, "--store", path)
+        moved = await asyncio.to_thread(run, "store", "export", tmp_path / "spans.jsonl", "--store", path)
         pruned = await asyncio.to_thread(run, "store", "prune", "--keep-days", "1", "--store", path)
 
     assert json.loads(info.stdout)["connections"] == 2
     assert verified.exit_code == 0
     assert (copied.exit_code, exported.exit_code) == (0, 0)
     assert imported.stdout == "attempt-0002\n"
+    assert int(moved.stdout.split()[0]) > 20
     assert pruned.exit_code == 5
     with Store.open(target, read_only=True) as copy:
         assert copy.info()["connections"] == 2
     left = {path.name for path in tmp_path.iterdir()}  # noqa: ASYNC240  # nothing else runs any more
-    assert left <= {"store.duckdb", "backup.duckdb", "case.html"}
+    assert left <= {"store.duckdb", "backup.duckdb", "case.html", "spans.jsonl"}

@@ -3,10 +3,10 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -133,6 +133,73 @@ def backup(target: Path, store: str | None) -> None:
     narrate(f"{target}: {_bytes(target.stat().st_size)}")
 
 
+@store.command(
+    epilog="""\b
+Examples:
+  telemetry store export spans/               Parquet, a folder for each day
+  telemetry store export spans.jsonl.gz --days 7"""
+)
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="Only the last so many days.")
+@store_option
+def export(target: Path, days: float | None, store: str | None) -> None:
+    """Write the spans for others to read: Parquet into a folder, or OTLP/JSON lines into a .jsonl or .jsonl.gz file.
+
+    What a server holds is copied first, so that it goes on undisturbed.
+    """
+    from telemetry.store.transfer import export_otlp, export_parquet
+
+    write = export_otlp if _is_lines(target) else export_parquet
+    since_ns = 0 if days is None else time.time_ns() - round(days * 86_400 * 10**9)
+    with _readable(store) as opened:
+        moved = write(opened, target, since_ns=since_ns)
+    click.echo(f"{moved.spans} spans in {moved.files} files")
+
+
+@contextmanager
+def _readable(given: str | None) -> "Iterator[Store]":
+    """The store's file, or a copy of what a server holds."""
+    import tempfile
+
+    from telemetry import source
+    from telemetry.store.duck import Store
+
+    with source.opened(given) as asked:
+        if isinstance(asked, source.File):
+            yield asked.store
+            return
+        with tempfile.TemporaryDirectory(prefix="telemetry-export-") as folder:
+            copy = Path(folder) / "copy.duckdb"
+            asked.backup(copy)
+            with Store.open(copy, read_only=True) as opened:
+                yield opened
+
+
+@store.command(
+    "import",
+    epilog="""\b
+Examples:
+  telemetry store import spans/
+  telemetry store import spans.jsonl.gz""",
+)
+@click.argument("given", metavar="SOURCE", type=click.Path(exists=True, path_type=Path))
+@click.option("--store", type=FILE, help="The store's file.")
+def import_spans(given: Path, store: Path | None) -> None:
+    """Take spans in that `export` wrote, or a Collector's file exporter. No server may be running on the store.
+
+    What is there already stays as it is, so an import may be repeated.
+    """
+    from telemetry.store.transfer import import_otlp, import_parquet
+
+    with _written(store) as opened:
+        moved = (import_otlp if _is_lines(given) else import_parquet)(opened, given)
+    click.echo(f"{moved.spans} spans from {moved.files} files; {moved.duplicates} were there already")
+
+
+def _is_lines(path: Path) -> bool:
+    return path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz"))
+
+
 @store.command(epilog="\b\nExample:\n  telemetry store prune --keep-days 30 --keep-in staging=3")
 @retention_options
 @click.option("--store", type=FILE, help="The store's file.")
@@ -168,7 +235,7 @@ def capsule() -> None:
 @click.argument("id")
 @click.option("--output", type=FILE, help="Where to write it.  [default: ATTEMPT.capsule.html]")
 @store_option
-def export(id: str, output: Path | None, store: str | None) -> None:
+def export_capsule(id: str, output: Path | None, store: str | None) -> None:
     """Write everything about one attempt into one file; its name is printed on stdout.
 
     Tokens, personal data and the addresses of people are removed; the file says what was.
@@ -186,27 +253,52 @@ def export(id: str, output: Path | None, store: str | None) -> None:
     click.echo(str(path))
 
 
-@capsule.command("import", epilog="\b\nExample:\n  telemetry capsule import case-1234.html")
+@capsule.command(
+    "import",
+    epilog="""\b
+Examples:
+  telemetry capsule import case-1234.html
+  telemetry capsule import webrtc_internals_dump.txt --attempt 4b7c""",
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--attempt", metavar="ID", help="Lay a dump of chrome://webrtc-internals on this attempt's timeline.")
+@click.option("--ahead-ms", type=float, default=0.0, show_default=True, help="How far the browser's clock was ahead.")
 @click.option("--store", type=FILE, help="The store's file.")
-def import_(file: Path, store: Path | None) -> None:
+def import_capsule(file: Path, attempt: str | None, ahead_ms: float, store: Path | None) -> None:
     """Take a capsule's attempt into the store, and judge it again; its attempt id is printed on stdout."""
     from telemetry import source
+    from telemetry.support import internals
     from telemetry.support.capsule import unpack
 
-    packed = unpack(file.read_bytes())
     path = settings.store_path(store)
-    receiver = source.otlp_http_endpoint(path)
-    if receiver:
-        source.send(receiver, packed.otlp)
-    else:
-        with _written(path) as opened:
-            opened.commit([packed.table(time.time_ns())])
+    if attempt is not None:
+        with source.opened(path) as asked:
+            known = asked.story(attempt)["attempt"]
+        entries = internals.read(file.read_bytes())
+        _take_in(path, internals.to_otlp(entries, known["trace_id"], ahead_ns=round(ahead_ms * 1e6)))
+        narrate(f"{len(entries)} entries of the browser are on its timeline")
+        click.echo(known["attempt_id"])
+        return
+    packed = unpack(file.read_bytes())
+    _take_in(path, packed.otlp)
     with source.opened(path) as asked:
         verdict = asked.story(packed.attempt_id)["verdict"]
     same = (verdict["rule"], verdict["owner"]) == (packed.verdict["rule"], packed.verdict["owner"])
     narrate(printable(f"the verdict is {'the same' if same else 'another'}: {verdict['sentence']}"))
     click.echo(packed.attempt_id)
+
+
+def _take_in(path: Path, request: Mapping[str, Any]) -> None:
+    """Store an OTLP/JSON request, through the server that holds the store if one does."""
+    from telemetry import source
+    from telemetry.receiver.otlp import decode_json
+
+    receiver = source.otlp_http_endpoint(path)
+    if receiver:
+        source.send(receiver, request)
+        return
+    with _written(path) as opened:
+        opened.commit([decode_json(json.dumps(request).encode(), time.time_ns()).table])
 
 
 @click.command(

@@ -82,7 +82,7 @@ def _as_text(table: "pa.Table", width: int | None) -> str:
     if rows:
         console.print(drawn)
     else:
-        console.print(Text(f"no rows ({', '.join(table.column_names)})"))
+        console.print("no rows")
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
