@@ -216,17 +216,17 @@ def test_new_telemetry_appears_by_itself(tab: Any, tmp_path: Path) -> None:
         tab.goto(f"{server.url}/?since={iso(T0 - 10**9)}")
         quiet(tab)
         tab.evaluate("window.mark = 'the same page'")
-        assert tab.locator("#recent tbody tr").count() == 1
+        assert tab.locator("#slowest tbody tr").count() == 1
 
         store.commit([table(attempt(2))])
-        until(tab, "document.querySelectorAll('#recent tbody tr').length === 2")
+        until(tab, "document.querySelectorAll('#slowest tbody tr').length === 2")
         tab.click("#live button")
         assert query(tab)["live"] == "off"
         store.commit([table(attempt(3))])
         tab.wait_for_timeout(2500)
-        assert tab.locator("#recent tbody tr").count() == 2
+        assert tab.locator("#slowest tbody tr").count() == 2
         tab.click("#live button")
-        until(tab, "document.querySelectorAll('#recent tbody tr').length === 3")
+        until(tab, "document.querySelectorAll('#slowest tbody tr').length === 3")
         assert tab.evaluate("window.mark") == "the same page"
 
 
@@ -248,11 +248,11 @@ def test_a_server_that_goes_away_and_comes_back(tab: Any, tmp_path: Path) -> Non
         quiet(tab)
         server.stop()
         tab.wait_for_selector("#away:not([hidden])")
-        assert tab.locator("#recent tbody tr").count() == 1
+        assert tab.locator("#slowest tbody tr").count() == 1
         store.commit([table(attempt(2))])
         server.start()
         tab.wait_for_selector("#away", state="hidden")
-        until(tab, "document.querySelectorAll('#recent tbody tr').length === 2")
+        until(tab, "document.querySelectorAll('#slowest tbody tr').length === 2")
 
 
 def test_hostile_text_stays_text(tab: Any, tmp_path: Path) -> None:
