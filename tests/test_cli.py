@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -130,11 +131,40 @@ def test_control_characters_are_made_visible() -> None:
         ("resumed", True, "yes"),
         ("detail", None, "–"),
         ("detail", "a\x07", "a\\x07"),
+        ("message", "two\nlines", "two lines"),
+        ("start", "2026-09-21T14:13:20.123456789Z", "2026-09-21T14:13:20.123Z"),
+        ("bucket", "2026-09-21T14:00:00Z", "2026-09-21T14:00:00Z"),
     ],
 )
 def test_cells_are_written_for_people(name: str, value: object, text: str) -> None:
     """A cell shows its value in the unit that its column's name carries."""
     assert output.cell(name, value) == text
+
+
+def test_a_table_is_never_squeezed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table that is not for a terminal has whole ids, one line a row, and no colours; nothing is said as such."""
+    table = pa.table({"attempt_id": ["0f0e0d0c-0000-4000-8000-000000000000"], "message": ["word " * 100], "n": [1]})
+
+    output.write_table(table, "table", None)
+    output.write_table(table.slice(0, 0), "table", None)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(lines) == 3
+    assert lines[1].startswith("0f0e0d0c-0000-4000-8000-000000000000  word word")
+    assert lines[2] == "no rows"
+    assert "\x1b" not in "".join(lines)
+
+
+def test_files_get_what_stdout_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--output` writes the same bytes into a file, and says so on stderr."""
+    table = pa.table({"n": [1, 2]})
+
+    output.write_table(table, "csv", tmp_path / "n.csv")
+    output.write_table(table, "csv", None)
+    captured = capsys.readouterr()
+
+    assert captured.out == (tmp_path / "n.csv").read_text() == "n\n1\n2\n"
+    assert captured.err == f"2 rows written to {tmp_path / 'n.csv'}\n"
 
 
 def test_progress_without_a_terminal_is_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,12 @@
 Telemetry holds texts from strangers, so nothing reaches a terminal before `printable` has seen it.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,10 +17,11 @@ from telemetry.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WIDE = 10_000
-"""Columns when stdout is no terminal: a line is never wrapped for a reader that is a program."""
-
-ABSENT = "–"
+WIDE: Final = 10_000
+"""Columns of a line: nothing is wrapped or squeezed here; a terminal wraps, `less -S` scrolls, a program reads."""
+ABSENT: Final = "–"
+_RANDOM_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,3})?\d*Z")
 
 
 def narrate(text: str) -> None:
@@ -39,7 +41,7 @@ def write_table(table: "pa.Table", format: str, output: Path | None) -> None:
         UsageError: a binary format would go to a terminal.
     """
     if format == "table":
-        _write_text(_as_text(table, None if output is None else WIDE), output)
+        _write_text(_as_text(table, output), output)
         return
     from telemetry import formats
 
@@ -60,7 +62,8 @@ def _write_text(text: str, output: Path | None) -> None:
         output.write_text(text)
 
 
-def _as_text(table: "pa.Table", width: int | None) -> str:
+def _as_text(table: "pa.Table", output: Path | None) -> str:
+    """Columns in line; on a terminal with short ids, whose beginnings are enough for `telemetry session`."""
     import io
 
     from rich.console import Console
@@ -69,27 +72,22 @@ def _as_text(table: "pa.Table", width: int | None) -> str:
 
     from telemetry import formats
 
-    to_terminal = width is None and sys.stdout.isatty()
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=to_terminal, width=_terminal_width() if to_terminal else WIDE)
+    if table.num_rows == 0:
+        return "no rows\n"
+    to_terminal = output is None and sys.stdout.isatty()
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    rows = formats.to_rows(table)
     for field in table.schema:
-        numeric = _is_number(field.type)
-        drawn.add_column(Text(field.name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell(name, value)) for name, value in row.items()))
-    if rows:
-        console.print(drawn)
-    else:
-        console.print("no rows")
+        drawn.add_column(Text(field.name), justify="right" if _is_number(field.type) else "left", no_wrap=True)
+    for row in formats.to_rows(table):
+        cells = (cell(name, value) for name, value in row.items())
+        drawn.add_row(*(Text(_short(text) if to_terminal else text) for text in cells))
+    out = io.StringIO()
+    Console(file=out, force_terminal=to_terminal, width=WIDE).print(drawn)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
-def _terminal_width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+def _short(text: str) -> str:
+    return text[:8] if _RANDOM_ID.fullmatch(text) else text
 
 
 def _is_number(type: Any) -> bool:
@@ -112,7 +110,7 @@ def cell(name: str, value: object) -> str:
         case float():
             return f"{value:.4g}"
         case str():
-            return printable(value)
+            return printable(_MOMENT.sub(r"\1\2Z", value).replace("\n", " "))
         case _:
             return printable(str(value))
 
