@@ -7,6 +7,7 @@ import { Panel } from "./panel.js";
 import { change, onChange, state } from "./state.js";
 
 const PULSE_MS = 2000;
+const LONGEST_PAUSE_MS = 8000;
 const AT_LEAST_MS = 30_000; // a relative range moves on even where nothing arrives
 const away = document.getElementById("away");
 const host = document.getElementById("panels");
@@ -64,7 +65,7 @@ async function keepUp(refresh, live, seen) {
       }
       seen = pulse;
       live.asOf(new Date());
-      pause = Math.max(PULSE_MS, 2 * (performance.now() - begun));
+      pause = Math.min(Math.max(PULSE_MS, performance.now() - begun), LONGEST_PAUSE_MS);
     } catch (error) {
       whole = false;
       showAway(error instanceof Away);

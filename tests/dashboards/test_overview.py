@@ -27,7 +27,7 @@ def overview(tab: Any, server: pages.Server, more: str = "", span: str = RANGE) 
     quiet(tab)
 
 
-def until(tab: Any, expression: str, within_s: float = 15.0) -> None:
+def until(tab: Any, expression: str, within_s: float = 60.0) -> None:
     """Wait until an expression holds in the page; the driver's own way to wait is refused by the pages' policy."""
     end = time.monotonic() + within_s
     while not tab.evaluate(expression):
