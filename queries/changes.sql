@@ -115,4 +115,10 @@ select
   before_attempts >= $least and after_attempts >= $least
     and coalesce(z > sqrt(2 * ln(compared / 0.05)), false) as is_significant
 from tests
-order by is_significant desc, abs(after_ratio - before_ratio) desc nulls last, error_type = 'all' desc, failing_step, error_type, detail;
+order by
+  is_significant desc,
+  abs(after_ratio - before_ratio) desc nulls last,
+  error_type = 'all' desc,
+  failing_step,
+  error_type,
+  detail;

@@ -9,18 +9,19 @@
 --
 -- `failure_ratio` is failed / (connected + failed), with its Wilson 95 % interval; `rest_ratio` is that of everyone
 -- else in the same dimension, and `lift` is the one over the other.
+-- `expected` failures are those at the rate of everyone in the same hours, so that a bad hour is blamed on nobody.
+-- `stands_out` means that so many more than expected are no chance, with allowance for how many values are compared:
+-- by Hoeffding's bound, all comparisons together find anything false at most one time in twenty.
 -- Unknown values are a value of their own, shown as unknown.
 -- A route is known only once the media found its way, so its rows compare only attempts that came that far.
 -- Values with fewer than `least` attempts are not compared and not shown.
--- `stands_out` allows for how many are compared: the chance of even one false finding is at most 5 % (|z| > sqrt(2
--- ln(values / 0.05)), a bound on Bonferroni's quantile).
 -- `top_client` has the most failures of the value, `top_client_ratio` of them; without it the rate is
--- `without_top_ratio`.
--- `is_one_client` says that without it the value would no longer stand out.
+-- `without_top_ratio`, and `is_one_client` says that the value would no longer stand out.
 -- `error_type`, `detail` and `failing_step` choose which failures to explain; other failed attempts count as attempts.
 
 with attempts as (
   select
+    start_ns // 3600000000000 as hour,
     coalesce(region, 'unknown') as region,
     coalesce(client_version, 'unknown') as client_version,
     coalesce(runtime, 'unknown') as runtime,
@@ -47,6 +48,33 @@ with attempts as (
     and ($environment is null or environment = $environment)
     and ($synthetic or synthetic is null)
     and outcome in ('connected', 'failed')
+  group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+),
+rated as (
+  select
+    *,
+    attempts * sum(case when failed_episode is not null then attempts else 0 end) over (partition by hour)
+      / sum(attempts) over (partition by hour) as expected,
+    attempts * sum(case when route is not null and failed_episode is not null then attempts else 0 end)
+      over (partition by hour)
+      / nullif(sum(case when route is not null then attempts else 0 end) over (partition by hour), 0)
+      as expected_of_route
+  from attempts
+),
+by_attributes as (
+  select
+    region,
+    client_version,
+    runtime,
+    network_type,
+    server_address,
+    route,
+    client,
+    failed_episode,
+    sum(attempts) as attempts,
+    sum(expected) as expected,
+    sum(expected_of_route) as expected_of_route
+  from rated
   group by 1, 2, 3, 4, 5, 6, 7, 8
 ),
 by_client as (
@@ -67,9 +95,10 @@ by_client as (
     end as value,
     client,
     sum(attempts) as attempts,
+    sum(case when dimension = 'route' then expected_of_route else expected end) as expected,
     sum(case when failed_episode is not null then attempts else 0 end) as failed,
     count(distinct failed_episode) as failed_episodes
-  from attempts
+  from by_attributes
   cross join (
     select 'region' as dimension, false as is_pair
     union all select 'client_version', false
@@ -92,11 +121,13 @@ by_value as (
     value,
     sum(attempts) as attempts,
     sum(failed) as failed,
+    sum(expected) as expected,
     sum(failed_episodes) as failed_episodes,
     count(*) filter (where failed > 0) as failed_clients,
     arg_max(client, failed) filter (where failed > 0) as top_client,
     max(failed) as top_failed,
-    coalesce(arg_max(attempts, failed) filter (where failed > 0), 0) as top_attempts
+    coalesce(arg_max(attempts, failed) filter (where failed > 0), 0) as top_attempts,
+    coalesce(arg_max(expected, failed) filter (where failed > 0), 0) as top_expected
   from by_client
   group by 1, 2
 ),
@@ -108,24 +139,45 @@ rests as (
     sum(case when attempts >= $least then 1 else 0 end) over () as compared
   from by_value
 ),
+others as (
+  select
+    *,
+    attempts - top_attempts as other_attempts,
+    failed - top_failed as other_failed,
+    expected - top_expected as other_expected
+  from rests
+  where attempts >= $least
+),
 tests as (
   select
     *,
-    (failed / attempts - rest_failed / nullif(rest_attempts, 0)) / nullif(sqrt(
-      (failed + rest_failed) / (attempts + rest_attempts) * (1 - (failed + rest_failed) / (attempts + rest_attempts))
-      * (1.0 / attempts + 1.0 / nullif(rest_attempts, 0))), 0) as z,
-    ((failed - top_failed) / nullif(attempts - top_attempts, 0) - rest_failed / nullif(rest_attempts, 0)) / nullif(sqrt(
-      (failed - top_failed + rest_failed) / (attempts - top_attempts + rest_attempts)
-      * (1 - (failed - top_failed + rest_failed) / (attempts - top_attempts + rest_attempts))
-      * (1.0 / nullif(attempts - top_attempts, 0) + 1.0 / nullif(rest_attempts, 0))), 0) as z_without_top,
-    sqrt(2 * ln(greatest(compared, 1) / 0.05)) as z_needed
-  from rests
+    case
+      when failed > expected
+        then failed * ln(failed / expected)
+          + case
+            when failed < attempts then (attempts - failed) * ln((attempts - failed) / (attempts - expected)) else 0
+          end > ln(compared / 0.05)
+      else false
+    end as stands_out,
+    case
+      when other_failed > other_expected
+        then other_failed * ln(other_failed / other_expected)
+          + case
+            when other_failed < other_attempts
+              then (other_attempts - other_failed)
+                * ln((other_attempts - other_failed) / (other_attempts - other_expected))
+            else 0
+          end > ln(compared / 0.05)
+      else false
+    end as others_stand_out
+  from others
 )
 select
   dimension,
   value,
   attempts,
   failed,
+  expected,
   failed / attempts as failure_ratio,
   failed * failed / nullif(attempts, 0) / (
     failed + 1.9207294 + 1.9599640 * sqrt(failed * (attempts - failed) / nullif(attempts, 0) + 0.9603647)
@@ -135,14 +187,12 @@ select
   ) as failure_high_ratio,
   rest_failed / nullif(rest_attempts, 0) as rest_ratio,
   failed / attempts / nullif(rest_failed / nullif(rest_attempts, 0), 0) as lift,
-  coalesce(z > z_needed, false) as stands_out,
+  stands_out,
   failed_episodes,
   failed_clients,
   top_client,
   top_failed / nullif(failed, 0) as top_client_ratio,
-  (failed - top_failed) / nullif(attempts - top_attempts, 0) as without_top_ratio,
-  dimension <> 'client' and coalesce(z > z_needed, false)
-    and not coalesce(z_without_top > z_needed, false) as is_one_client
+  other_failed / nullif(other_attempts, 0) as without_top_ratio,
+  dimension <> 'client' and stands_out and not others_stand_out as is_one_client
 from tests
-where attempts >= $least
 order by stands_out desc, is_one_client, lift desc nulls last, dimension, value;

@@ -227,19 +227,20 @@ def test_verdicts() -> None:
 
 def test_cohorts() -> None:
     """A cohort that fails more than the rest stands out, with the rate of the rest and its lift."""
-    good = [{"region": "us-east-1"}] * 20 + [{"region": "eu-west-1"}] * 10
-    attempts = made(*good, *[{**BUSY, "region": "eu-west-1", "episode": 31}] * 10)
+    good = [{"region": "us-east-1"}] * 40 + [{"region": "eu-west-1"}] * 20
+    attempts = made(*good, *[{**BUSY, "region": "eu-west-1", "episode": 61}] * 20)
 
     rows = ask(
         "cohorts",
-        "dimension value attempts failed failure_ratio rest_ratio lift stands_out failed_episodes failed_clients",
+        "dimension value attempts failed expected failure_ratio rest_ratio lift stands_out"
+        " failed_episodes failed_clients",
         *attempts,
         least=10,
     )
 
-    assert rows[0] == ("region", "eu-west-1", 20, 10, 0.5, 0.0, None, True, 1, 1)
-    assert ("region", "us-east-1", 20, 0, 0.0, 0.5, 0.0, False, 0, 0) in rows
-    assert [row[:2] for row in rows if row[7]] == [("region", "eu-west-1")]
+    assert rows[0] == ("region", "eu-west-1", 40, 20, 10, 0.5, 0.0, None, True, 1, 1)
+    assert ("region", "us-east-1", 40, 0, 10, 0.0, 0.5, 0.0, False, 0, 0) in rows
+    assert [row[:2] for row in rows if row[8]] == [("region", "eu-west-1")]
 
 
 def test_cohorts_are_not_ranked_on_a_few() -> None:
@@ -272,13 +273,29 @@ def test_cohorts_see_through_one_heavy_client() -> None:
     assert ("network_type", "cell", True, "kiosk-7", 1.0, 0.0, True) in rows
 
 
+def test_a_bad_hour_is_not_a_bad_cohort() -> None:
+    """A version that was tried mostly while everyone failed has more failures, and no more than its hours explain."""
+    bad = [{**BUSY, "client_version": "2"}] * 45 + [{**BUSY, "client_version": "1"}] * 5
+    good = [{"client_version": "1"}] * 45 + [{"client_version": "2"}] * 5
+
+    rows = ask(
+        "cohorts",
+        "value expected lift stands_out",
+        *made(*bad),
+        *made(*good, first=100, start_ns=T + HOUR),
+        until=T + 2 * HOUR,
+    )
+
+    assert ("2", 45, 9.0, False) in rows
+
+
 def test_cohorts_in_pairs() -> None:
     """With `pairs`, a fault that needs two things at once is found as the pair of them."""
     kinds = [
         {"region": region, "client_version": version, **(NO_PAIR if region == "eu" and version == "2" else {})}
         for region in ("eu", "us")
         for version in ("1", "2")
-        for _ in range(15)
+        for _ in range(30)
     ]
 
     rows = ask("cohorts", "dimension value failure_ratio stands_out", *made(*kinds), least=10, pairs=True)
