@@ -237,8 +237,9 @@ class Batch:
 
     def decoded(self) -> Decoded:
         """The request in columns."""
+        columns = [pa.array([row.get(field.name) for row in self.rows], field.type) for field in SPANS_SCHEMA]
         return Decoded(
-            pa.Table.from_pylist(self.rows, schema=SPANS_SCHEMA),
+            pa.Table.from_arrays(columns, schema=SPANS_SCHEMA),
             tuple(Rejection(reason, count, example) for reason, (count, example) in self._refused.items()),
         )
 
@@ -299,13 +300,19 @@ def scope_row(name: str, version: str, attributes: Attributes, dropped: int, sch
     return Shell.of(row)
 
 
+_BY_SPAN_ATTRIBUTE: Final = {column.span: column for column in COLUMNS if column.span}
+
+
 def attribute_columns(attributes: Attributes) -> Row:
     """The typed columns that span attributes fill, and `attributes` with what is left."""
     row: Row = {}
-    rest = dict(attributes)
-    for column in COLUMNS:
-        if column.span in rest and fits(column.type, rest[column.span]):
-            row[column.name] = rest.pop(column.span)
+    rest: Row = {}
+    for key, value in attributes.items():
+        column = _BY_SPAN_ATTRIBUTE.get(key)
+        if column and fits(column.type, value):
+            row[column.name] = value
+        else:
+            rest[key] = value
     row["attributes"] = json_text(rest)
     return row
 
