@@ -3,11 +3,15 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import duckdb
 import pyarrow as pa
 
 from telemetry.errors import StoreError
+
+_AGAIN_S: Final = 0.02
+"""DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
 
 
 class Reader:
@@ -45,26 +49,34 @@ class Reader:
             yield answer.to_arrow_reader(rows)
 
     def cancel(self) -> None:
-        """End the query that runs, and refuse the next ones."""
+        """End the query that runs, wait until it has ended, and refuse the next ones."""
         self._cancelled = True
-        self._connection.interrupt()
+        while not self._busy.acquire(timeout=_AGAIN_S):
+            self._connection.interrupt()
+        self._busy.release()
 
     def close(self) -> None:
         """Wait for the query that runs, and close the connection."""
         with self._busy:
             self._connection.close()
 
+    def _end_after(self, timeout_s: float, done: threading.Event) -> None:
+        wait_s = timeout_s
+        while not done.wait(wait_s):
+            self._connection.interrupt()
+            wait_s = _AGAIN_S
+
     @contextlib.contextmanager
     def _answered(
         self, sql: str, params: Mapping[str, object] | None, timeout_s: float | None
     ) -> Iterator[duckdb.DuckDBPyRelation]:
-        timer = threading.Timer(timeout_s, self._connection.interrupt) if timeout_s else None
+        done = threading.Event()
         with self._busy:
             if self._cancelled:
                 raise StoreError("the query was cancelled")
             try:
-                if timer:
-                    timer.start()
+                if timeout_s:
+                    threading.Thread(target=self._end_after, args=(timeout_s, done), daemon=True).start()
                 self._connection.execute("begin transaction read only")
                 answer = self._connection.sql(sql, params=dict(params or {}))
                 if answer is None:
@@ -79,7 +91,6 @@ class Reader:
             except duckdb.Error as error:
                 raise StoreError(f"the query failed: {error}") from error
             finally:
-                if timer:
-                    timer.cancel()
+                done.set()
                 with contextlib.suppress(duckdb.Error):  # a failure may have ended it already
                     self._connection.execute("rollback")

@@ -1,0 +1,127 @@
+"""Opening a store: every reason why it cannot be is told apart."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
+from telemetry.store import relations
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
+from tests.support.spans import attempt, table
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s.duckdb"
+
+
+def test_twice_in_one_process(path: Path) -> None:
+    """Two stores on one file would not know each other's spans, so the second is refused."""
+    with Store.open(path), pytest.raises(StoreLocked) as caught:
+        Store.open(path)
+    assert caught.value.pid == os.getpid()
+    Store.open(path).close()
+
+
+@pytest.mark.real
+def test_locked_by_another_process(path: Path) -> None:
+    """A file that another process holds is refused, naming the process."""
+    code = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StoreLocked, match=f"process {other.pid}") as caught:
+            Store.open(path)
+        other.kill()
+    assert caught.value.pid == other.pid
+
+
+def test_nothing_there(path: Path) -> None:
+    """Reading a store that does not exist says so, and makes none."""
+    with pytest.raises(StoreError, match="no store at"):
+        Store.open(path, read_only=True)
+    assert not path.exists()
+
+
+def test_other_file(path: Path) -> None:
+    """A file of another kind is refused and left as it is."""
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(StoreError, match="not a telemetry store"):
+        Store.open(path)
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_other_database(path: Path) -> None:
+    """A DuckDB file with other tables is refused."""
+    with duckdb.connect(str(path)) as other:
+        other.execute("create table t (i int)")
+    with pytest.raises(StoreError, match="not a telemetry store"):
+        Store.open(path)
+
+
+def test_damaged(path: Path) -> None:
+    """A file with a damaged block is refused with the advice to restore a backup."""
+    with Store.open(path) as store:
+        store.commit([table(*(attempt(number) for number in range(1, 200)))])
+    with path.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(os.urandom(path.stat().st_size - 4096 * 4))
+    with pytest.raises(StoreError, match="damaged"):
+        Store.open(path)
+
+
+def test_newer_schema(path: Path) -> None:
+    """A file of a newer version is refused, and says both versions."""
+    Store.open(path).close()
+    with duckdb.connect(str(path)) as other:
+        other.execute("update stored.store set schema_version = 99")
+    with pytest.raises(SchemaMismatch) as caught:
+        Store.open(path)
+    assert (caught.value.found, caught.value.expected) == (99, 1)
+
+
+def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose relations were defined otherwise is brought up to date, waiting spans included."""
+    rows = attempt(1)
+    with Store.open(path) as store:
+        store.commit([table(rows)])
+        store.tend(now=True)
+        store.commit([table(attempt(2))])
+    read = relations.definition
+    wider = {
+        "spans": ("received_ns bigint not null", "received_ns bigint not null,\n  mood varchar"),
+    }
+    monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
+    with pytest.raises(SchemaMismatch):
+        Store.open(path, read_only=True)
+    with Store.open(path) as store:
+        found = store.query("select count(*) as n, count(mood) as moods from spans").to_pylist()
+        checks = verify(store)
+
+    assert found == [{"n": len(rows) + len(attempt(2)), "moods": 0}]
+    assert all(check.passed for check in checks), checks
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_forbidden(tmp_path: Path) -> None:
+    """A folder that may not be written gives an error that says so."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="cannot"):
+        Store.open(tmp_path / "sub" / "s.duckdb")
+    tmp_path.chmod(0o700)
+
+
+def test_closed(path: Path) -> None:
+    """A closed store answers with an error, and closing twice is fine."""
+    store = Store.open(path)
+    store.close()
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.query("select 1")
+    with pytest.raises(StoreError, match="closed"):
+        store.commit([table(attempt(1))])

@@ -1,0 +1,78 @@
+"""Queries end when they are cancelled, and hold nothing up."""
+
+import contextlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from telemetry.errors import StoreError
+from telemetry.store.duck import Store
+from tests.support.spans import attempt, table
+
+ENDLESS = "select count(*) from range(100000000) a, range(100000000) b"
+
+
+def test_cancel(tmp_path: Path) -> None:
+    """A query that another thread cancels ends with an error that says so, and its reader takes no more."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        timer = threading.Timer(0.1, reader.cancel)
+        timer.start()
+        with pytest.raises(StoreError, match="cancelled"):
+            reader.query(ENDLESS)
+        with pytest.raises(StoreError, match="cancelled"):
+            reader.query("select 1")
+        timer.join()
+        assert store.query("select 1 as one").to_pylist() == [{"one": 1}]
+
+
+def test_close_cancels(tmp_path: Path) -> None:
+    """Closing the store ends the queries that run."""
+    store = Store.open(tmp_path / "s.duckdb")
+    started, errors = threading.Event(), []
+
+    def ask() -> None:
+        try:
+            with store.reader() as reader:
+                started.set()
+                reader.query(ENDLESS)
+        except StoreError as error:
+            errors.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    started.wait()
+    store.close()
+    asking.join()
+
+    assert errors == ["the query was cancelled"]
+
+
+def test_commits_go_on(tmp_path: Path) -> None:
+    """Spans are committed, folded and checkpointed while a query runs."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+
+        def ask() -> None:
+            with contextlib.suppress(StoreError):
+                reader.query(ENDLESS)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert store.commit([table(attempt(1))]).stored > 0
+        store.tend(now=True)
+        assert store.commit([table(attempt(2))]).stored > 0
+        assert asking.is_alive()
+        reader.cancel()
+        asking.join()
+
+
+def test_parameters(tmp_path: Path) -> None:
+    """Values reach a statement by name, never as text."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        found = store.query("select $a as a, $b as b", {"a": "'; drop table x", "b": None}).to_pylist()
+
+        assert found == [{"a": "'; drop table x", "b": None}]
+        with pytest.raises(StoreError, match="failed"):
+            store.query("select $a", {})
+        with pytest.raises(StoreError, match="failed"):
+            store.query("selec 1")
