@@ -1,5 +1,6 @@
 """The command line: help, exit codes, what goes to stdout and what to stderr."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from telemetry import reports
 from telemetry.cli import output
 from telemetry.cli.app import COMMANDS, root
 from telemetry.store.duck import Store
@@ -219,3 +221,55 @@ def test_a_taken_port_is_exit_code_6() -> None:
     assert ran.stdout == ""
     assert ran.stderr.startswith(f"telemetry: cannot listen on 127.0.0.1:{port}")
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", [["report", "recent"], ["session", "some-id"], ["store", "info"]])
+def test_a_store_that_cannot_be_used_is_exit_code_5(command: list[str], tmp_path: Path) -> None:
+    """A store that is missing, or is none, is told in one line with its path."""
+    garbage = tmp_path / "garbage.duckdb"
+    garbage.write_bytes(b"not a database" * 1000)
+
+    for path in (tmp_path / "none.duckdb", garbage):
+        result = CliRunner().invoke(root, [*command, "--store", str(path)])
+        assert (result.exit_code, result.stdout) == (5, "")
+        assert str(path) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "hint"),
+    [
+        (["report", "recnt"], 4, "recent"),
+        (["report", "recent", "--nonsense"], 2, "No such option"),
+        (["report", "recent", "--since", "yesterday-ish"], 2, "24h"),
+        (["report", "recent", "--limit", "many"], 2, "whole number"),
+        (["session", "nothing-like-this"], 4, "empty"),
+    ],
+)
+def test_questions_that_cannot_be_answered(arguments: list[str], exit_code: int, hint: str, tmp_path: Path) -> None:
+    """An unknown report, option, value or id: nothing on stdout, an exit code of its own, and a hint on stderr."""
+    path = tmp_path / "store.duckdb"
+    Store.open(path).close()
+
+    result = CliRunner().invoke(root, [*arguments, "--store", str(path)])
+
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert hint in result.stderr
+
+
+def test_every_report_is_a_command_with_its_own_options() -> None:
+    """A report's help is its question and notes, and it has an option for each parameter of its header."""
+    for name, report in reports.catalogue().items():
+        result = CliRunner().invoke(root, ["report", name, "--help"])
+        assert result.exit_code == 0
+        assert report.question.split()[0] in result.output
+        for param in report.params:
+            assert f"--{param.name.replace('_', '-')}" in result.output
+
+
+def test_the_menu_lists_every_report() -> None:
+    """`reports` is the menu: each name with its question, as text and as JSON."""
+    text = CliRunner().invoke(root, ["reports"]).stdout
+    menu = json.loads(CliRunner().invoke(root, ["reports", "--format", "json"]).stdout)
+
+    assert menu == {name: report.question for name, report in reports.catalogue().items()}
+    assert [line.split()[0] for line in text.splitlines()] == list(menu)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from telemetry import demo
@@ -59,6 +60,25 @@ def test_a_small_demonstration(tmp_path: Path) -> None:
     assert "\nEVIDENCE\n" in ran.stdout
     assert store.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.duckdb"]
+
+
+@pytest.mark.real
+@pytest.mark.xdist_group("end_to_end")
+def test_the_pages_stay_open_until_ctrl_c() -> None:
+    """Without `--once` the pages stay at the printed address until Ctrl-C, which is the good end of it."""
+    arguments = ("demo", "--sessions", "2", "--seed", "5", "--pages-port", "0")
+    with subprocess.Popen(
+        [sys.executable, "-m", "telemetry", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        address = next(line.split()[-1] for line in process.stderr if line.startswith("look around"))
+        page = httpx.get(address, trust_env=False)
+        assert "Ctrl-C" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=40)
+
+    assert page.status_code == 200
+    assert process.returncode == 0
 
 
 @pytest.mark.real

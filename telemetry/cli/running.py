@@ -211,8 +211,9 @@ async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, o
             click.echo(render(told, link=addresses.pages + told["link"]), nl=False)
         if once:
             return
+        stopped = await stack.enter_async_context(until_stopped())
         narrate(f"\nlook around: {addresses.pages}\nCtrl-C stops")
-        await (await stack.enter_async_context(until_stopped())).wait()
+        await stopped.wait()
 
 
 def _free_pages_port() -> int:
