@@ -299,7 +299,7 @@ def test_nothing_planted_nothing_found() -> None:
 
 
 def test_a_bad_release_is_found() -> None:
-    """A version that fails in one region is found as that pair and as the region; whatever else is found has a part of it."""
+    """A version that fails in one region is found as that pair and as the region; all else found has a part of it."""
     version, region = fleet.VERSIONS[-1], fleet.REGIONS[0]
 
     everything = found("release", pairs=True, detail="ice_no_pair")
