@@ -101,6 +101,12 @@ async def open_socket(
         # A redirect is not followed: it would carry the token to wherever the answer says.
         opening.process_redirect = lambda exc: exc  # type: ignore[method-assign]
         opened = await opening
+    except ConnectionError as error:
+        by_tls = url.lower().startswith("wss:") and not transport_open.is_set()
+        if by_tls and error.errno in (None, errno.ECONNRESET, errno.EPIPE):
+            # A server that does not speak TLS drops the first message of it; TCP's own refusals have other numbers.
+            raise OpenFailed(Detail.TLS, "it hung up during the TLS handshake") from error
+        raise OpenFailed(*_why(error)) from error
     except Exception as error:
         raise OpenFailed(*_why(error)) from error
     if opened.subprotocol != SUBPROTOCOL:

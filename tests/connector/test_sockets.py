@@ -233,6 +233,16 @@ async def test_tls(trusted):
 
 
 @pytest.mark.real
+async def test_tls_asked_of_a_server_without_it():
+    """A plain server that hangs up on a TLS greeting is a TLS failure, not an unreachable network."""
+    async with serve(lambda connection: None, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:
+        with pytest.raises(OpenFailed) as failed:
+            await attempt(f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+    assert failed.value.detail == Detail.TLS
+
+
+@pytest.mark.real
 async def test_transport_is_told():
     """Once TCP is connected that is known, whatever becomes of the handshake."""
     transport_open = asyncio.Event()
