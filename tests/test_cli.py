@@ -16,6 +16,7 @@ from telemetry import reports
 from telemetry.cli import output
 from telemetry.cli.app import COMMANDS, root
 from telemetry.store.duck import Store
+from tests.support.spans import T0, attempt, table
 
 TELEMETRY = (sys.executable, "-m", "telemetry")
 HEAVY = ("duckdb", "pandas", "pyarrow", "aiortc", "grpc", "websockets", "opentelemetry", "starlette", "httpx", "rich")
@@ -254,6 +255,28 @@ def test_questions_that_cannot_be_answered(arguments: list[str], exit_code: int,
 
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert hint in result.stderr
+
+
+def test_check_fires_with_exit_code_3(tmp_path: Path) -> None:
+    """`check` tells which rule fired and why, as text or JSON, and leaves with 3; with 0 when none does."""
+    path, rules = tmp_path / "store.duckdb", tmp_path / "rules.toml"
+    with Store.open(path) as store:
+        store.commit([table(*(attempt(n, outcome="failed", error="noScene", detail="busy") for n in range(1, 9)))])
+    times = f'since = "{T0 - 1}", until = "{T0 + 10**9}"'
+    rule = '[[rules]]\nname = "failing"\nreport = "failure_rate"\ncolumn = "failure_ratio"\n'
+
+    rules.write_text(f"{rule}params = {{ {times} }}\nabove = 0.1\n")
+    fired = CliRunner().invoke(root, ["check", "--rules", str(rules), "--store", str(path), "--format", "json"])
+    text = CliRunner().invoke(root, ["check", "--rules", str(rules), "--store", str(path)])
+    rules.write_text(f"{rule}params = {{ {times} }}\nabove = 1.0\n")
+    quiet = CliRunner().invoke(root, ["check", "--rules", str(rules), "--store", str(path)])
+    rules.write_text("")
+    broken = CliRunner().invoke(root, ["check", "--rules", str(rules), "--store", str(path)])
+
+    assert [fired.exit_code, text.exit_code, quiet.exit_code, broken.exit_code] == [3, 3, 0, 2]
+    assert json.loads(fired.stdout)[0]["status"] == "firing"
+    assert text.stdout.startswith("FIRING   failing")
+    assert "Traceback" not in broken.stderr
 
 
 def test_every_report_is_a_command_with_its_own_options() -> None:

@@ -23,6 +23,7 @@ COMMANDS: Final = {
         "reports": "telemetry.cli.asking",
         "report": "telemetry.cli.asking",
         "session": "telemetry.cli.asking",
+        "check": "telemetry.cli.asking",
     },
     "Keep": {
         "store": "telemetry.cli.keeping",

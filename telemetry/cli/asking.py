@@ -1,4 +1,4 @@
-"""`reports`, `report` and `session`: the commands that ask the store, or the server that holds it."""
+"""`reports`, `report`, `session` and `check`: the commands that ask the store, or the server that holds it."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from telemetry import settings
-from telemetry.cli.output import write_table
+from telemetry.cli.output import printable, write_table
 
 if TYPE_CHECKING:
     from telemetry.reports import Param, Report
@@ -130,3 +130,41 @@ def session(id: str, format: str, store: str | None) -> None:
     else:
         write = text.render if format == "text" else text.ticket
         click.echo(write(story, link=link), nl=False)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  telemetry check --rules alerts.toml
+  telemetry check --rules alerts.toml --format json || page-someone
+
+\b
+A rule of the file:
+  [[rules]]
+  name = "too many attempts fail"
+  report = "failure_rate"
+  params = { since = "1h", bucket = "1h" }
+  column = "service_failure_ratio"
+  above = 0.05
+  count = "ended"
+  least = 50"""
+)
+@click.option("--rules", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The TOML file of rules.")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@store_option
+def check(rules: Path, format: str, store: str | None) -> None:
+    """Hold reports against limits; exit code 3 when a rule fires.
+
+    A rule fires when the whole interval of its value is beyond the limit, and never on fewer cases than it asks for.
+    """
+    from telemetry import alerts, source
+    from telemetry.formats import jsonable
+
+    wanted = alerts.read_rules(rules)
+    with source.opened(store) as asked:
+        findings = alerts.check(wanted, asked.report)
+    if format == "json":
+        click.echo(json.dumps([jsonable(finding.to_dict()) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        click.echo(printable(alerts.as_text(findings)))
+    raise click.exceptions.Exit(alerts.exit_code(findings))
