@@ -89,6 +89,7 @@ def server_config(app: ASGIApp, limits: Limits | None = None, **settings: Any) -
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # its warnings speak to who develops a server: that an upgrade to WebSocket was refused, say
         access_log=False,
         server_header=False,
         proxy_headers=False,
