@@ -19,10 +19,10 @@ _ICE = {
 }
 
 
-def _spans(**given):
+def _spans(number=1, **given):
     """The spans of one attempt; columns that `attempt` does not know are set on `connect` and `webrtc.ice`."""
     columns = {name: given.pop(name) for name in [*_ICE, "rtt_s", "close_code", "close_reason"] if name in given}
-    rows = attempt(1, **given)
+    rows = attempt(number, **given)
     for row in rows:
         if row["name"] in ("connect", "webrtc.ice"):
             row.update(columns)
@@ -30,9 +30,12 @@ def _spans(**given):
 
 
 def _judged(**given):
-    source = MemorySource(table(_spans(**given)))
-    facts = ask(source, "attempt", {"trace_id": f"{1:032x}"})[0]
-    return judge(facts, ask(source, "spans_of", {"trace_id": f"{1:032x}"}))
+    return _judge(MemorySource(table(_spans(**given))), 1)
+
+
+def _judge(source, number):
+    trace_id = {"trace_id": f"{number:032x}"}
+    return judge(ask(source, "attempt", trace_id)[0], ask(source, "spans_of", trace_id))
 
 
 def _failed(error, part, detail, **given):
@@ -166,10 +169,18 @@ _CASES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "rule", "owner"), _CASES, ids=[case[1] for case in _CASES])
-def test_rule_and_owner(given, rule, owner):
+@pytest.fixture(scope="module")
+def all_cases():
+    """The attempts of all cases; the number of each is its place."""
+    return MemorySource(table(*(_spans(number, **given) for number, (given, _, _) in enumerate(_CASES, 1))))
+
+
+@pytest.mark.parametrize("number", range(1, len(_CASES) + 1), ids=[case[1] for case in _CASES])
+def test_rule_and_owner(all_cases, number):
     """Each kind of attempt is decided by its rule, and belongs to its owner."""
-    verdict = _judged(**given)
+    _, rule, owner = _CASES[number - 1]
+
+    verdict = _judge(all_cases, number)
 
     assert (verdict.rule, verdict.owner) == (rule, owner)
 
