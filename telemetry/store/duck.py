@@ -289,7 +289,7 @@ class Store:
         with self.transaction(connection):
             for relation in relations.MERGED:
                 connection.execute(relation.fold(side))
-            connection.execute(f"insert into stored.spans by name from stored.spans_{side} order by trace_id, start_ns")
+            connection.execute(f"insert into stored.spans by name from stored.spans_{side}")
             for name in relations.INBOXES:
                 connection.execute(f"drop table stored.{name}_{side}")
                 connection.execute(relations.inbox(name, side))
