@@ -21,6 +21,8 @@ from tests.crash.victim import ATTEMPTS
 from tests.support.spans import attempt, foreign, moved, table
 
 MODES = ("load", "tend", "prune", "backup")
+STORE_KILLS = 10
+"""That one store survives."""
 LONG_AGO_NS = -2000 * DAY_NS
 REQUEST = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
 
@@ -59,8 +61,8 @@ def run(kills: int, *, seed: int = 1, modes: tuple[str, ...] = MODES, longest_s:
     with tempfile.TemporaryDirectory() as folder:
         acknowledged: set[int] = set()
         for number in range(kills):
-            path = Path(folder) / f"store-{number // 20}.duckdb"
-            if number % 20 == 0:
+            path = Path(folder) / f"store-{number // STORE_KILLS}.duckdb"
+            if number % STORE_KILLS == 0:
                 acknowledged = set()
                 with Store.open(path) as store:
                     # For pruning to find something, each time.
@@ -73,6 +75,8 @@ def run(kills: int, *, seed: int = 1, modes: tuple[str, ...] = MODES, longest_s:
             tally.busy += [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
             tally.requests += len(acks)
             _examine(path, acknowledged, acks, tally)
+            if tally.kills % 10 == 0:
+                print(tally, file=sys.stderr)
     return tally
 
 
