@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench fuzz screenshots lock clean
+.PHONY: help setup demo test check format bench fuzz screenshots lock clean test-pages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,8 +26,11 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup  ## play hundreds of real sessions through the pipeline, report, and leave the pages open
 	@$(BIN)/telemetry demo
 
-test: setup  ## run every test
-	@$(BIN)/pytest -n 2 --dist loadgroup
+test: setup  ## run the tests, all but those in a browser
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not browser"
+
+test-pages: setup  ## run the tests of the pages in headless Chromium (several minutes)
+	@$(BIN)/pytest -m browser tests/dashboards
 
 check: setup  ## format, lint, types and tests: what must pass before a commit
 	@$(BIN)/ruff format --check .

@@ -7,7 +7,7 @@ import pytest
 from telemetry.store.duck import Store
 from tests.support import pages
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.real, pytest.mark.browser]
 
 STOP = """[
   document.activeElement.closest('header, form, section')?.id ?? '',

@@ -12,7 +12,7 @@ from telemetry.store.duck import Store
 from tests.support import pages
 from tests.support.spans import T0, attempt, table
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.real, pytest.mark.browser]
 
 S = 1_000_000_000
 
