@@ -24,7 +24,7 @@ with attempts as (
     error_type
   from connections
   where start_ns < $until
-    and coalesce(disconnected_ns, last_seen_ns) >= $since - 180000000000
+    and last_seen_ns >= $since - 180000000000
     and ($region is null or region = $region)
     and ($client_version is null or client_version = $client_version)
     and ($runtime is null or runtime = $runtime)

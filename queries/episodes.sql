@@ -6,12 +6,34 @@
 -- returns: one row per time bucket, by the episode's first attempt
 -- used by: telemetry report episodes; alert rules
 --
--- An episode is one person's wish to be connected, with all its tries.
+-- An episode is one person's wish to be connected, with all its tries up to a day before and after the range.
 -- The ratios are of `decided` episodes: those that got through, or failed and were not tried again.
 -- Given up before any failure (`cancelled`) and unfinished ones are apart.
 -- `eventual_low_ratio` and `_high_ratio` are the Wilson 95 % interval.
 
-with wishes as (
+with tries as (
+  select
+    episode_id,
+    count(*) as attempts,
+    count(*) filter (where outcome = 'failed') as failures,
+    min(start_ns) as start_ns,
+    min(connected_ns) as connected_ns,
+    arg_min(outcome, start_ns) as first_outcome,
+    arg_max(outcome, start_ns) as last_outcome,
+    max(region) as region,
+    max(client_version) as client_version,
+    max(runtime) as runtime,
+    max(network_type) as network_type,
+    max(server_address) as server_address,
+    max(environment) as environment,
+    max(synthetic) as synthetic
+  from connections
+  where start_ns >= $since - 86400000000000
+    and start_ns < $until + 86400000000000
+    and episode_id is not null
+  group by 1
+),
+wishes as (
   select
     greatest(start_ns // $bucket * $bucket, $since) as bucket_ns,
     attempts,
@@ -21,7 +43,7 @@ with wishes as (
     connected_ns is null and failures = 0 and last_outcome = 'cancelled' as is_cancelled,
     connected_ns is null and last_outcome = 'unfinished' as is_unfinished,
     connected_ns - start_ns as took_ns
-  from episodes
+  from tries
   where start_ns >= $since
     and start_ns < $until
     and ($region is null or region = $region)

@@ -21,7 +21,7 @@ with attempts as (
     error_type
   from connections
   where start_ns < $until
-    and coalesce(disconnected_ns, last_seen_ns) >= $since - 180000000000
+    and last_seen_ns >= $since - 180000000000
     and ($region is null or region = $region)
     and ($client_version is null or client_version = $client_version)
     and ($runtime is null or runtime = $runtime)
@@ -47,14 +47,15 @@ levels as (
   select
     arrived,
     refused,
-    sum(opened) over (order by at_ns, opened rows between unbounded preceding and current row) as open_sessions
+    cast(sum(opened) over (order by at_ns, opened rows between unbounded preceding and current row) as bigint)
+      as open_sessions
   from marks
 ),
 bands as (
   select
     open_sessions // $band as band,
-    sum(arrived) as attempts,
-    sum(refused) as no_scene
+    count(*) as attempts,
+    count(*) filter (where refused = 1) as no_scene
   from levels
   where arrived = 1
   group by 1

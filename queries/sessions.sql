@@ -6,10 +6,33 @@
 -- returns: one row per time bucket, by the session's first attempt
 -- used by: telemetry report sessions
 --
--- One sessionId is one session, however many connections it had.
+-- One sessionId is one session, however many connections it had up to a day before and after the range.
 -- `live_p50_s` adds up the connected time of all of them.
 -- `accepted` sessions were given an id; `connected` ones were seen at least once; `reconnected` ones more than once.
 
+with lives as (
+  select
+    session_id,
+    count(*) as connections,
+    count(*) filter (where outcome = 'connected') as connected,
+    count(*) filter (where resumed) as resumed,
+    min(start_ns) as start_ns,
+    min(connected_ns) as connected_ns,
+    sum(disconnected_ns - connected_ns) as connected_for_ns,
+    arg_max(disconnect_reason, start_ns) filter (where disconnect_reason is not null) as last_disconnect_reason,
+    max(region) as region,
+    max(client_version) as client_version,
+    max(runtime) as runtime,
+    max(network_type) as network_type,
+    max(server_address) as server_address,
+    max(environment) as environment,
+    max(synthetic) as synthetic
+  from connections
+  where start_ns >= $since - 86400000000000
+    and start_ns < $until + 86400000000000
+    and session_id is not null
+  group by 1
+)
 select
   greatest(start_ns // $bucket * $bucket, $since) as bucket_ns,
   count(*) as accepted,
@@ -24,7 +47,7 @@ select
   count(*) filter (where last_disconnect_reason = 'sessionTimeout') as ended_session_timeout,
   count(*) filter (where last_disconnect_reason = 'connectionLost') as ended_connection_lost,
   count(*) filter (where connected_ns is not null and last_disconnect_reason is null) as not_ended
-from sessions
+from lives
 where start_ns >= $since
   and start_ns < $until
   and ($region is null or region = $region)

@@ -36,31 +36,29 @@ def main() -> dict[str, Any]:
 
 
 def build(path: Path, spans: int) -> int:
-    """Fill a store with a fleet of about so many spans."""
+    """Fill a store with a fleet of about so many spans, tended as a serving process tends it."""
     made = 0
     with Store.open(path) as store:
         for table in fleet.generate(spans // SPANS_PER_ATTEMPT, DAYS, seed=1, sample_every_s=300):
             made += store.commit([table]).stored
+            store.tend()
     return made
 
 
 def measure(path: Path) -> dict[str, dict[str, float]]:
-    """Milliseconds of every report: the first time after the store was opened, and the median of some times after."""
+    """Milliseconds of every report: the first time after opening, the median then, and its CPU on all cores."""
     timings = {}
     for name, report in reports.catalogue().items():
         with Store.open(path, read_only=True) as store:
-            given = {param.name: "7d" for param in report.params if param.name == "since"}
-            for param in report.params:
-                if param.required:
-                    given[param.name] = one_id(store)
-            if report.name == "timeline":
-                given = {"id": one_id(store)}
-            runs = []
+            given = {"since": "7d"} if not any(param.required for param in report.params) else {"id": one_id(store)}
+            walls, cpus = [], []
             for _ in range(1 + WARM_RUNS):
-                begun = time.perf_counter()
+                begun, begun_cpu = time.perf_counter(), time.process_time()
                 reports.execute(name, given, store, now_ns=NOW_NS)
-                runs.append((time.perf_counter() - begun) * 1000)
-        timings[name] = {"cold": round(runs[0], 1), "warm": round(statistics.median(runs[1:]), 1)}
+                walls.append((time.perf_counter() - begun) * 1000)
+                cpus.append((time.process_time() - begun_cpu) * 1000)
+        figures = {"cold": walls[0], "warm": statistics.median(walls[1:]), "cpu": statistics.median(cpus[1:])}
+        timings[name] = {what: round(ms, 1) for what, ms in figures.items()}
         print(f"  {name:<18} {timings[name]}", file=sys.stderr, flush=True)
     return timings
 
@@ -72,10 +70,13 @@ def one_id(store: Store) -> str:
 
 def show(figures: dict[str, Any]) -> None:
     sizes = list(figures)
-    print("report".ljust(20) + "".join(f"{int(size) / 1e6:>12g} M spans" for size in sizes) + "   (cold / warm, ms)")
+    print(
+        "report".ljust(20) + "".join(f"{int(size) / 1e6:>16g} M spans" for size in sizes) + "  (cold / warm / CPU, ms)"
+    )
     for name in reports.catalogue():
         cells = (figures[size]["reports_ms"][name] for size in sizes)
-        print(name.ljust(20) + "".join(f"{cell['cold']:>11.0f} /{cell['warm']:>6.0f}" for cell in cells))
+        texts = (f"{cell['cold']:>9.0f} /{cell['warm']:>6.0f} /{cell['cpu']:>6.0f}" for cell in cells)
+        print(name.ljust(20) + "".join(texts))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,21 @@ def test_episodes() -> None:
     ).groupby("tries")["n"].sum().to_dict()  # fmt: skip
 
 
+def test_sessions_and_episodes_equal_their_relations() -> None:
+    """The reports, which look only near their range, say what the whole relations say."""
+    source, _ = planted("none")
+    (sessions,) = answer("sessions", source, bucket="all").to_dict("records")
+    (episodes,) = answer("episodes", source, bucket="all").to_dict("records")
+
+    relation = source.query("select * from sessions where synthetic is null").to_pandas()
+    assert sessions["accepted"] == len(relation)
+    assert sessions["connections"] == relation["connections"].sum()
+    assert sessions["resumed"] == relation["resumed"].sum() > 0
+    assert sessions["live_p50_s"] == pytest.approx(relation["connected_for_ns"].median() / 1e9)
+    assert sessions["ended_connection_lost"] == (relation["last_disconnect_reason"] == "connectionLost").sum()
+    assert episodes["episodes"] == source.query("select 1 from episodes where synthetic is null").num_rows
+
+
 def durations(source: MemorySource, step: str, part: str | None = None) -> pd.DataFrame:
     """The plain rows behind the survival reports, in whole milliseconds."""
     rows = source.query(

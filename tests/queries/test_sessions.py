@@ -163,6 +163,15 @@ def test_saturation() -> None:
     assert ask("saturation", "attempts") == []
 
 
+def test_saturation_of_many() -> None:
+    """Hundreds of sessions are counted like a few."""
+    crowd = [connected(number, 10 + number / 100, 1000) for number in range(1, 301)]
+
+    rows = ask("saturation", "open_from attempts no_scene", *crowd, attempt(400, start_ns=T + 60 * S, **BUSY), band=150)
+
+    assert rows[-1] == (300, 1, 1)
+
+
 def samples(number: int, at_s: float, *values: dict[str, Any], **kind: Any) -> list[Row]:
     """A session with one sample a minute, each with its own values."""
     rows = connected(number, at_s, 600, samples=len(values), sample_every_ms=60_000, **kind)
