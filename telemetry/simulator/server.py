@@ -10,7 +10,7 @@ import random
 import ssl
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import count
@@ -19,7 +19,7 @@ from typing import Final, Self
 from websockets import Request, Response, Subprotocol
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from telemetry.connector.messages import MAX_MESSAGE_BYTES
+from telemetry.connector.messages import MAX_MESSAGE_BYTES, IceServer
 from telemetry.errors import ServerError
 from telemetry.settings import LOOPBACK
 from telemetry.simulator import scenarios as do
@@ -52,6 +52,7 @@ class Simulator:
         queue_limit: int = 100,
         queue_timeout_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
+        ice_servers: Sequence[IceServer] = (),
         scenarios: Mapping[str, Scenario] = SCENARIOS,
     ) -> None:
         """Prepare a server.
@@ -65,6 +66,7 @@ class Simulator:
             capacity: sessions at once; more wait in a real queue.
             queue_limit: how many may wait; one more is refused with 4429, or with 4503 when it is 0.
             queue_timeout_s: seconds in the queue, at speed 1, before 4408.
+            ice_servers: the STUN and TURN servers that a client is told of when it is accepted.
         """
         self.host = host
         self.port = port
@@ -78,6 +80,7 @@ class Simulator:
             instance=f"simulator-{uuid.uuid4().hex[:8]}",
             speed=speed,
             queue_timeout_s=queue_timeout_s,
+            ice_servers=tuple(ice_servers),
         )
         self._most_connections = 2 * (capacity + queue_limit)
         self._variation = variation

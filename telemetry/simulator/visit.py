@@ -44,6 +44,8 @@ class House:
     """Every time of a scenario is divided by it."""
     queue_timeout_s: float
     """Seconds at speed 1."""
+    ice_servers: tuple[messages.IceServer, ...] = ()
+    """STUN and TURN servers, as a client is told them."""
 
 
 class Visit:
@@ -182,6 +184,7 @@ class Visit:
             messages.Accepted(
                 session_id,
                 resumed=resumed,
+                ice_servers=self._house.ice_servers,
                 idle_limit_ms=round(self._idle_s * 1000),
                 region=REGION,
                 instance=self._house.instance,

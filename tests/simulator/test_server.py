@@ -128,6 +128,16 @@ async def test_token() -> None:
                 await connect(simulator.url("busy"), additional_headers=wrong, proxy=None)
 
 
+async def test_ice_servers_are_named() -> None:
+    """A client that is accepted is told of the STUN and TURN servers that the simulator was given."""
+    relay = messages.IceServer("turn:127.0.0.1:3478", "user", "secret")
+    async with Simulator(speed=FAST, ice_servers=[relay]) as simulator, raw_client(simulator.url("steady")) as client:
+        accepted = (await client.hear_until(messages.Accepted))[-1]
+
+    assert isinstance(accepted, messages.Accepted)
+    assert accepted.ice_servers == (relay,)
+
+
 async def test_tls() -> None:
     """With a TLS context the server speaks wss."""
     authority = trustme.CA()
