@@ -4,27 +4,25 @@ All of them are played once, at the same time, each with a tracer of its own; th
 """
 
 import asyncio
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
 import pytest
-from aiortc import MediaStreamTrack
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
 from telemetry import semconv
-from telemetry.connector.media import MediaUnavailable, synthetic
 from telemetry.connector.plan import Limits, Retry, UserMedia
 from telemetry.connector.scene import Scene
 from telemetry.errors import ConnectionFailed
-from telemetry.semconv import Detail, Outcome, Part, Span, State
+from telemetry.semconv import Outcome, Part, Span, State
 from telemetry.simulator.scenarios import SCENARIOS, Scenario
 from telemetry.simulator.server import Simulator
+from tests.support.devices import open_device
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("end_to_end")]
 
@@ -60,20 +58,6 @@ class Played:
             assert span.context
             found.setdefault(span.context.trace_id, []).append(span)
         return found
-
-
-def open_device(fault: str, kind: str) -> MediaStreamTrack:
-    """A device as the scenario's client has it."""
-    match fault:
-        case "denied":
-            raise PermissionError("declined")
-        case "missing":
-            raise OSError(errno.ENODEV, "no such device")
-        case "in_use":
-            raise OSError(errno.EBUSY, "device busy")
-        case "unsupported":
-            raise MediaUnavailable(Detail.CAPTURE_MISSING)
-    return synthetic(kind)
 
 
 async def play(scenario: Scenario, simulator: Simulator) -> Played:

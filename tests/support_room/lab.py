@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from telemetry.receiver.otlp import decode_protobuf
 from telemetry.support.asking import ask
-from telemetry.support.rule import Owner
+from telemetry.support.rule import Certainty, Owner
 from telemetry.support.rules import decide
 from telemetry.support.verdict import Verdict, judge
 from tests.support.source import MemorySource
@@ -100,6 +100,12 @@ class Judged:
         """The cause is named, and the owner is named or left open."""
         return self.verdict.rule == self.truth.rule and (self.named or self.abstained)
 
+    @property
+    def honest(self) -> bool:
+        """The cause is named, and the true owner is named or, where the verdict is not certain, among its suspects."""
+        hedged = self.verdict.certainty is not Certainty.CERTAIN and self.truth.owner in self.verdict.suspects
+        return self.verdict.rule == self.truth.rule and (self.named or hedged)
+
 
 def judge_spans(fault: str, truth: Truth, spans: Sequence[ReadableSpan]) -> Judged:
     """Carry an attempt's spans through OTLP into the relations, and judge the last attempt among them."""
@@ -116,7 +122,10 @@ def recorded(spans: Sequence[ReadableSpan]) -> tuple[dict[str, Any], list[dict[s
 
 
 def matrix(judged: Iterable[Judged]) -> str:
-    """The confusion matrix of owners, then precision and recall of every rule, then what went wrong."""
+    """The confusion matrix of owners, then precision and recall of every rule, then what went wrong.
+
+    LEANS marks a verdict that is likely to lie with another, and says that it may be the true owner.
+    """
     judged = list(judged)
     owners = list(Owner)
     counts = Counter((one.truth.owner, one.verdict.owner) for one in judged)
@@ -138,7 +147,7 @@ def matrix(judged: Iterable[Judged]) -> str:
         f"{len(judged)} faults: owner named {named}, left open with the true owner among the suspects {abstained}",
     ]
     lines += [
-        f"WRONG {one.fault}: {one.verdict.rule} ({one.verdict.owner}), truly {one.truth.rule} ({one.truth.owner})"
+        f"{'LEANS' if one.honest else 'WRONG'} {one.fault}: {one.verdict.rule} ({one.verdict.owner}), truly {one.truth.rule} ({one.truth.owner})"
         for one in judged
         if not one.right
     ]
