@@ -10,7 +10,7 @@ PAGE = tomllib.loads((FOLDER / "overview.toml").read_text("utf-8"))
 
 
 def test_the_file_is_up_to_date() -> None:
-    """`dashboards/grafana.json` is what the overview gives; `python -m telemetry.grafana` writes it anew."""
+    """`dashboards/grafana.json` is what the overview gives; `python -m telemetry.grafana` gives it anew."""
     assert json.loads((FOLDER / "grafana.json").read_text("utf-8")) == grafana.dashboard(PAGE)
 
 
