@@ -14,14 +14,16 @@ Rules are a TOML file. Each names a report, its parameters, a column, and the li
 A rule fires on a row whose value is beyond the limit; where the report gives an interval for the value (a column
 `x_ratio` beside `x_low_ratio` and `x_high_ratio`), the whole interval must be beyond it.
 Rows with fewer than `least` in the column `count` are too few to tell. With `needs_data`, no row at all fires too.
+`labels` go with what fires, to wherever it is told: `labels = { severity = "page" }`.
 It knows no store: it is given a function that answers reports.
 """
 
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +65,8 @@ class Rule:
     least: int = 1
     needs_data: bool = False
     """Fire when no row can be judged."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """What to tell along with it: who is to be woken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Finding:
     value: float | None = None
     row: dict[str, Any] = field(default_factory=dict)
     """The texts and times of the row: which step, which bucket."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """What tells the row from others and stays when it is asked again: the texts before the report's first figure."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -94,26 +100,42 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "count": (str,),
     "least": (int,),
     "needs_data": (bool,),
+    "labels": (dict,),
 }
 
 
 def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
-    """Read a file of rules.
+    """Read the rules of a file.
 
     Raises:
         UsageError: the file cannot be read, or a rule in it cannot be understood; names the rule.
         UnknownReport, BadParameter: a rule asks for a report, or with a parameter, that does not exist.
     """
+    given = read_file(path).get("rules")
+    if not isinstance(given, list) or not given:
+        raise UsageError(f"{path} has no [[rules]]")
+    rules = tuple(_rule(f"{path}, rule {number}", one) for number, one in enumerate(given, 1))
+    names = [rule.name for rule in rules]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{path} has more than one rule named {', '.join(map(repr, twice))}")
+    return rules
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of rules and of webhooks to tell.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
     try:
-        text = Path(path).read_text("utf-8")
-        given = tomllib.loads(text).get("rules", [])
+        given = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the rules in {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML file: {error}") from error
-    if not isinstance(given, list) or not given:
-        raise UsageError(f"{path} has no [[rules]]")
-    return tuple(_rule(f"{path}, rule {number}", one) for number, one in enumerate(given, 1))
+    if unknown := sorted(given.keys() - {"rules", "webhooks"}):
+        raise UsageError(f"{path} has {', '.join(unknown)}; it may hold [[rules]] and [[webhooks]]")
+    return given
 
 
 def _rule(where: str, given: Any) -> Rule:
@@ -128,7 +150,8 @@ def _rule(where: str, given: Any) -> Rule:
         raise UsageError(f"{where} lacks {', '.join(sorted(missing))}")
     if not {"above", "below"} & given.keys():
         raise UsageError(f"{where} ({given['name']}) has no limit; give `above` or `below`")
-    rule = Rule(**{**given, "params": reports.as_texts(given.get("params", {}))})
+    texts = {name: reports.as_texts(given.get(name, {})) for name in ("params", "labels")}
+    rule = Rule(**{**given, **texts})
     reports.find(rule.report).bind(rule.params, now_ns=2**62)  # later than any time in a rule
     return rule
 
@@ -152,14 +175,29 @@ def judge(rule: Rule, table: pa.Table) -> list[Finding]:
     for column in (rule.column, *([rule.count] if rule.count else []), *rule.where):
         if column not in table.column_names:
             raise UsageError(f"rule {rule.name!r}: report {rule.report} has no column {column!r}")
+    for column in (rule.column, *([rule.count] if rule.count else [])):
+        type = table.schema.field(column).type
+        if not _is_figure(type) and not pa.types.is_null(type):
+            raise UsageError(f"rule {rule.name!r}: column {column!r} of report {rule.report} holds no numbers")
     rows = [row for row in table.to_pylist() if all(row[name] == value for name, value in rule.where.items())]
-    findings = [_judge_row(rule, row) for row in rows]
+    names = _telling(table.schema)
+    findings = [replace(_judge_row(rule, row), labels={name: row[name] or "" for name in names}) for row in rows]
     if rule.needs_data and not any(finding.status in (Status.OK, Status.FIRING) for finding in findings):
         reason = f"{rule.report} has no row that can be judged, and the rule needs one"
         return [Finding(rule.name, Status.FIRING, reason, rule.report, rule.column)]
     if not findings:
         return [Finding(rule.name, Status.NO_DATA, f"{rule.report} has no such row", rule.report, rule.column)]
     return sorted(findings, key=lambda finding: list(_WORST_FIRST).index(finding.status))
+
+
+def _telling(schema: pa.Schema) -> list[str]:
+    """The columns of text before the first figure."""
+    keys = takewhile(lambda field: not _is_figure(field.type), schema)
+    return [field.name for field in keys if pa.types.is_string(field.type)]
+
+
+def _is_figure(type: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(type) or pa.types.is_integer(type) or pa.types.is_decimal(type))
 
 
 _WORST_FIRST: Final = (Status.FIRING, Status.OK, Status.TOO_FEW, Status.NO_DATA)

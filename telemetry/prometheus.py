@@ -27,6 +27,10 @@ order by transport, reason
 """
 
 
+Samples = list[tuple[Mapping[str, str], float]]
+"""Values, each with its labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One metric with its samples."""
@@ -34,7 +38,7 @@ class Figure:
     name: str
     kind: str
     help: str
-    samples: list[tuple[Mapping[str, str], float]] = field(default_factory=list)
+    samples: Samples = field(default_factory=list)
 
 
 def figures(ingest: Iterable[Mapping[str, Any]], spans: int, version: str) -> list[Figure]:

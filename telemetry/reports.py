@@ -197,7 +197,7 @@ def _text(value: object) -> str:
         case datetime():
             return str(_timestamp(value, 0))
         case timedelta():
-            return f"{_duration(value)}ns"
+            return f"{duration_ns(value)}ns"
         case _:
             return str(value)
 
@@ -338,7 +338,7 @@ def _read(type: Type, value: object, now_ns: int) -> object:
         case "timestamp":
             return _within(_timestamp(value, now_ns))
         case "duration":
-            return _within(_duration(value), at_least=1)
+            return _within(duration_ns(value), at_least=1)
         case "integer":
             if isinstance(value, bool | float):
                 raise ValueError(value)
@@ -380,7 +380,7 @@ def _timestamp(value: object, now_ns: int) -> int:
     if re.fullmatch(r"\d{16,19}", text):
         return int(text)
     if re.fullmatch(r"(\d+(\.\d+)?(ns|us|ms|s|m|h|d|w))+", text):
-        return now_ns - _duration(text)
+        return now_ns - duration_ns(text)
     return _datetime_ns(datetime.fromisoformat(text))
 
 
@@ -390,7 +390,12 @@ def _datetime_ns(value: datetime) -> int:
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
-def _duration(value: object) -> int:
+def duration_ns(value: object) -> int:
+    """A length of time such as `90s` or `1h30m`, or a timedelta, in nanoseconds.
+
+    Raises:
+        ValueError: it is none.
+    """
     if isinstance(value, timedelta):
         return value // timedelta(microseconds=1) * 1000
     text = str(value).strip()

@@ -9,12 +9,13 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -22,11 +23,13 @@ from telemetry import settings, upkeep
 from telemetry.errors import ServerError, UsageError
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
+from telemetry.reports import execute
 from telemetry.source import notice_path
 from telemetry.store.duck import Store
 from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
-from telemetry.web import LOOPBACK_NAMES, pages_app
+from telemetry.watch import Plan, Watch
+from telemetry.web import LOOPBACK_NAMES, QUERY_LIMIT_S, pages_app
 
 GRACE_S: Final = 5.0
 """How long requests in flight may take to finish after a stop; the SDKs' exporters give up after ten seconds."""
@@ -49,6 +52,8 @@ class Doors:
     """Listen beyond loopback even without a token."""
     retention: Retention | None = None
     """What to forget. None means nothing."""
+    watch: Plan | None = None
+    """The alert rules to check. None means none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,19 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
 async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.socket) -> AsyncIterator[Addresses]:
     writer = Writer(store, retention=doors.retention)
     try:
+        watch = await asyncio.to_thread(_watch, store, doors, f"http://{_authority(doors.host, pages)}")
         grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens)
         try:
             look = pages_app(
-                store, info=store.info, tokens=doors.tokens, hosts=_names(doors), more=upkeep.routes(store)
+                store,
+                info=store.info,
+                tokens=doors.tokens,
+                hosts=_names(doors),
+                more=upkeep.routes(store),
+                figures=watch.figures,
             )
             take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
-            async with _http(take, http), _http(look, pages):
+            async with _http(take, http), _http(look, pages), watch.running():
                 yield Addresses(
                     pages=f"http://{_authority(doors.host, pages)}",
                     otlp_http=f"http://{_authority(doors.host, http)}",
@@ -103,6 +114,14 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
             await grpc.stop(GRACE_S)
     finally:
         await writer.close()
+
+
+def _watch(store: Store, doors: Doors, url: str) -> Watch:
+    class Limited:
+        def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+            return store.query(sql, params, timeout_s=QUERY_LIMIT_S)
+
+    return Watch(doors.watch or Plan(()), lambda name, params: execute(name, params, Limited()), url=url)
 
 
 @asynccontextmanager

@@ -76,6 +76,7 @@ def pages_app(
     tokens: Sequence[str] = (),
     hosts: Sequence[str] = LOOPBACK_NAMES,
     more: Sequence[BaseRoute] = (),
+    figures: Callable[[], list[prometheus.Figure]] = list,
 ) -> ASGIApp:
     """Make the ASGI application of the pages and the query API.
 
@@ -85,8 +86,9 @@ def pages_app(
         tokens: any one of them opens the door; none means that everyone on this machine may look.
         hosts: names under which a browser may ask, against pages elsewhere that rebind their name to this address.
         more: further paths, behind the same guards.
+        figures: further metrics, asked whenever `/metrics` is.
     """
-    api = _Api(source, info)
+    api = _Api(source, info, figures)
     dashboards = settings.data_folder("dashboards")
     shell, session_page = dashboards / "page.html", dashboards / "session.html"
 
@@ -128,9 +130,15 @@ def pages_app(
 
 
 class _Api:
-    def __init__(self, source: Source, info: Callable[[], Mapping[str, Any]] | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        info: Callable[[], Mapping[str, Any]] | None,
+        figures: Callable[[], list[prometheus.Figure]],
+    ) -> None:
         self._source = source
         self._info = info
+        self._figures = figures
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
@@ -162,7 +170,7 @@ class _Api:
         def asked() -> str:
             rows = self.query(prometheus.QUESTION).to_pylist()
             spans = self.query("select count(*) as spans from spans").column(0)[0].as_py()
-            return prometheus.text(prometheus.figures(rows, spans, __version__))
+            return prometheus.text(prometheus.figures(rows, spans, __version__) + self._figures())
 
         return Response(await self.ask(asked), media_type=prometheus.MEDIA_TYPE)
 

@@ -9,6 +9,7 @@ import pytest
 from telemetry import alerts, reports
 from telemetry.alerts import Rule, Status, judge
 from telemetry.errors import BadParameter, ExitCode, UnknownReport, UsageError
+from telemetry.simulator import fleet
 from tests.support.source import MemorySource
 from tests.support.spans import T0, attempt, table
 
@@ -158,6 +159,18 @@ def test_a_column_that_is_not_there() -> None:
     """A rule on a column that the report does not have is a usage error, not silence."""
     with pytest.raises(UsageError, match="rule 'r': report failure_rate has no column 'ratio'"):
         judge(rule(column="ratio"), rows({"failure_ratio": 0.5}))
+
+
+def test_the_rules_to_start_from() -> None:
+    """The rules that come with the package are understood, and on a fleet where nothing was planted none fires."""
+    rules = alerts.read_rules(Path(alerts.__file__).with_name("alerts.toml"))
+    source = MemorySource(*fleet.generate(2000, days=1.0, sample_every_s=0))
+    now_ns = fleet.START_NS + 15 * 3600 * 10**9
+
+    found = alerts.check(rules, lambda name, params: reports.execute(name, params, source, now_ns=now_ns))
+
+    assert {one.rule for one in found} == {rule.name for rule in rules}
+    assert {one.rule for one in found if one.status is Status.FIRING} == {"no telemetry arrives"}  # no receiver here
 
 
 def test_rules_ask_reports() -> None:

@@ -22,6 +22,7 @@ from telemetry import formats, semconv, settings, traces
 from telemetry.errors import ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
 from telemetry.serve import Doors, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
+from tests.support.hooks import hook
 from tests.support.spans import T0, attempt, table
 
 pytestmark = pytest.mark.real
@@ -245,3 +246,69 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
 
 def _options(params: dict[str, str]) -> list[str]:
     return [word for name, value in params.items() for word in (f"--{name}", value)]
+
+
+RULES = """
+[[rules]]
+name = "attempts fail"
+report = "errors"
+params = { since = "2026-09-21" }
+column = "attempts"
+above = 1
+labels = { severity = "page" }
+
+[[webhooks]]
+name = "pager"
+url_env = "PAGER"
+"""
+
+
+def metric(pages: str, name: str) -> list[str]:
+    """The samples of one metric."""
+    lines = httpx.get(f"{pages}/metrics", trust_env=False).text.splitlines()
+    return [line for line in lines if line.startswith(name)]
+
+
+async def test_rules_are_checked_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve --rules` shows what fires beside the receiver's own figures, tells webhooks, and logs no secret."""
+    rules, path = tmp_path / "rules.toml", tmp_path / "store.duckdb"
+    rules.write_text(RULES)
+    async with hook() as posts:
+        monkeypatch.setenv("PAGER", posts.url)
+        with serve_process(path, "--rules", str(rules), "--check-every", "1s") as (process, notice):
+            await asyncio.to_thread(send, notice["otlp_http"], 1, 2)
+            await asyncio.wait_for(posts.until(1), 20)
+            firing = await asyncio.to_thread(metric, notice["url"], "dp_telemetry_alert_firing{")
+            requests = await asyncio.to_thread(metric, notice["url"], "dp_telemetry_requests_total{")
+            process.send_signal(signal.SIGTERM)
+            _, said = await asyncio.to_thread(process.communicate, timeout=20)
+
+    (alert,) = posts.bodies[0]["alerts"]
+    assert (alert["status"], alert["labels"]["detail"], alert["labels"]["severity"]) == ("firing", "busy", "page")
+    assert len(posts.bodies) == 1
+    assert len(firing) == len(requests) == 1
+    assert process.returncode == 0
+    assert "hush" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rules", "{rules}"], "the environment variable PAGER is not set"),
+        (["--rules", "{missing}"], "cannot read the rules"),
+        (["--rules", "{wrong}"], "report errors has no column 'attempt'"),
+        (["--rules", "{rules}", "--check-every", "0.5s"], "--check-every takes a duration from 1s to 1d"),
+        (["--rules", "{rules}", "--check-every", "often"], "--check-every takes"),
+    ],
+)
+def test_rules_that_cannot_be_used_stop_the_start(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """A server does not start with rules that it could not check."""
+    files = {name: tmp_path / name for name in ("rules", "missing", "wrong")}
+    files["rules"].write_text(RULES)
+    files["wrong"].write_text(RULES.partition("[[webhooks]]")[0].replace('"attempts"', '"attempt"'))
+    given = [argument.format(**files) for argument in arguments]
+
+    said = telemetry("serve", "--store", str(tmp_path / "s.duckdb"), "--grpc-port", "0", "--http-port", "0", *given)
+
+    assert said.returncode == 2
+    assert message in said.stderr

@@ -7,13 +7,17 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from telemetry import settings
 from telemetry.cli.keeping import retention, retention_options
 from telemetry.cli.output import narrate
-from telemetry.errors import ExitCode
+from telemetry.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from telemetry.watch import Plan
 
 
 def _store_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -29,7 +33,8 @@ def _store_option(command: click.decorators.FC) -> click.decorators.FC:
 Examples:
   telemetry serve
   telemetry serve --store /var/lib/telemetry/telemetry.duckdb
-  TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0"""
+  TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0
+  telemetry serve --rules alerts.toml"""
 )
 @_store_option
 @click.option("--host", default=settings.LOOPBACK, show_default=True, help="The address to listen on.")
@@ -39,6 +44,12 @@ Examples:
 @retention_options
 @click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
 @click.option("--open-to-all", is_flag=True, help="Listen beyond this machine even without a token.")
+@click.option(
+    "--rules",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Alert rules to check; they stand on /metrics, and the file's webhooks are told what changes.",
+)
+@click.option("--check-every", default="60s", show_default=True, help="How often to check the rules.")
 def serve(
     store: Path | None,
     host: str,
@@ -50,6 +61,8 @@ def serve(
     keep_days: float | None,
     keep_in: tuple[str, ...],
     keep_bytes: str | None,
+    rules: Path | None,
+    check_every: str,
 ) -> None:
     """Receive telemetry, store it, and show it.
 
@@ -63,7 +76,8 @@ def serve(
 
     path = settings.store_path(store)
     kept = retention(keep_days, keep_in, keep_bytes)
-    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all, kept)
+    watch = _plan(rules, check_every) if rules else None
+    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all, kept, watch)
 
     async def run() -> None:
         async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:
@@ -79,6 +93,24 @@ def serve(
 
     asyncio.run(run())
     narrate("stopped; everything acknowledged is stored")
+
+
+def _plan(rules: Path, check_every: str) -> "Plan":
+    """What the options say of alerts.
+
+    Raises:
+        UsageError: one of them, or the file, cannot be used.
+    """
+    from telemetry import alerts, reports, watch, webhook
+
+    try:
+        every_s = reports.duration_ns(check_every) / 1e9
+    except ValueError:
+        every_s = 0.0
+    if not 1 <= every_s <= 86_400:
+        raise UsageError(f"--check-every takes a duration from 1s to 1d, and was given {check_every!r}")
+    hooks = webhook.read_webhooks(rules, alerts.read_file(rules), os.environ)
+    return watch.Plan(alerts.read_rules(rules), hooks, every_s)
 
 
 @asynccontextmanager
