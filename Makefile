@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench fuzz screenshots lock clean test-pages
+.PHONY: help setup demo test check format bench fuzz screenshots lock clean test-pages test-senders
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ test: setup  ## run the tests, all but those in a browser
 
 test-pages: setup  ## run the tests of the pages in headless Chromium (several minutes)
 	@$(BIN)/pytest -m browser tests/dashboards
+
+test-senders: setup  ## install the JavaScript SDK (needs nodejs and npm) and send from Node and headless Chromium
+	@cd tests/receiver/javascript && npm ci --ignore-scripts --no-audit --no-fund
+	@$(BIN)/pytest tests/receiver/test_javascript.py tests/receiver/test_browser.py
 
 check: setup  ## format, lint, types and tests: what must pass before a commit
 	@$(BIN)/ruff format --check .
