@@ -5,6 +5,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per failing step, reason and detail, and one of all failures together; what changed surely first
+-- ratios:  before_ratio of before_attempts, after_ratio of after_attempts, difference_ratio from after_attempts
 -- used by: telemetry report changes; the overview page; alert rules
 --
 -- Compares `since`..`until` with `before_since`..`before_until`; by default the window of equal length just before.

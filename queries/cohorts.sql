@@ -5,6 +5,8 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per value of each dimension (with `pairs`, of two at once), those that stand out first, then by lift
+-- ratios:  failure_ratio of attempts, rest_ratio of rest_attempts, top_client_ratio of failed,
+--          without_top_ratio of without_top_attempts
 -- used by: telemetry report cohorts; the overview page
 --
 -- `failure_ratio` is failed / (connected + failed), with its Wilson 95 % interval; `rest_ratio` is that of everyone
@@ -185,6 +187,7 @@ select
   1 - (attempts - failed) * (attempts - failed) / nullif(attempts, 0) / (
     attempts - failed + 1.9207294 + 1.9599640 * sqrt(failed * (attempts - failed) / nullif(attempts, 0) + 0.9603647)
   ) as failure_high_ratio,
+  rest_attempts,
   rest_failed / nullif(rest_attempts, 0) as rest_ratio,
   failed / attempts / nullif(rest_failed / nullif(rest_attempts, 0), 0) as lift,
   stands_out,
@@ -192,6 +195,7 @@ select
   failed_clients,
   top_client,
   top_failed / nullif(failed, 0) as top_client_ratio,
+  other_attempts as without_top_attempts,
   other_failed / nullif(other_attempts, 0) as without_top_ratio,
   dimension <> 'client' and stands_out and not others_stand_out as is_one_client
 from tests

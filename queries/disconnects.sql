@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per reason, side that ended it and detail (and time bucket, with `by` bucket)
+-- ratios:  sessions_ratio of ended
 -- used by: telemetry report disconnects; the overview page
 --
 -- Counts connections that had been connected and ended in the range.
@@ -42,8 +43,10 @@ counts as (
     ended_by,
     disconnect_detail,
     count(*) as sessions,
-    quantile_cont((ended_ns - connected_ns) / 1000000000.0, 0.5) as length_p50_s,
-    quantile_cont((ended_ns - connected_ns) / 1000000000.0, 0.95) as length_p95_s,
+    quantile_cont((ended_ns - connected_ns) / 1000000000.0, 0.5)
+      filter (where ended_ns >= connected_ns) as length_p50_s,
+    quantile_cont((ended_ns - connected_ns) / 1000000000.0, 0.95)
+      filter (where ended_ns >= connected_ns) as length_p95_s,
     quantile_cont(detection_ms, 0.5) as detection_p50_ms
   from ends
   where ended_ns >= $since and ended_ns < $until
@@ -55,6 +58,7 @@ select
   ended_by,
   disconnect_detail,
   sessions,
+  sum(sessions) over (partition by bucket_ns) as ended,
   sessions / sum(sessions) over (partition by bucket_ns) as sessions_ratio,
   length_p50_s,
   length_p95_s,

@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket, by the episode's first attempt
+-- ratios:  first_try_ratio of decided, eventual_ratio of decided, gave_up_ratio of decided
 -- used by: telemetry report episodes; alert rules
 --
 -- An episode is one person's wish to be connected, with all its tries up to a day before and after the range.

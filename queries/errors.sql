@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per error, failing step, part and detail (and message, with `by` message), most frequent first
+-- ratios:  failed_ratio of failed
 -- used by: telemetry report errors; the overview page
 --
 -- `failed_ratio` is of all failed attempts.
@@ -58,6 +59,7 @@ select
   failing_part,
   detail,
   attempts,
+  sum(attempts) over () as failed,
   attempts / sum(attempts) over () as failed_ratio,
   episodes,
   clients,

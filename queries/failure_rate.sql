@@ -5,6 +5,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket and failing reason, detail, step, part or owner; with `by` all one row per bucket
+-- ratios:  failure_ratio of ended, service_failure_ratio of service_ended, lost_ratio of attempts
 -- used by: telemetry report failure_rate; the overview page; alert rules
 --
 -- The rate is failed / (connected + failed), with its Wilson 95 % interval.
@@ -82,6 +83,7 @@ select
   1 - (ended - failed) * (ended - failed) / nullif(ended, 0) / (
     ended - failed + 1.9207294 + 1.9599640 * sqrt(failed * (ended - failed) / nullif(ended, 0) + 0.9603647)
   ) as failure_high_ratio,
+  ended - users as service_ended,
   (all_failed - users) / nullif(ended - users, 0) as service_failure_ratio,
   cancelled,
   unfinished,

@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per step, in order; the last, Connected, means that the person's first video frame was seen
+-- ratios:  reached_ratio of all_attempts, passed_ratio of attempts
 -- used by: telemetry report funnel; the overview page
 --
 -- `attempts` entered the step; `reached_ratio` is of all attempts, `passed_ratio` of those that entered this step.
@@ -54,6 +55,7 @@ select
   step_number,
   step,
   attempts,
+  all_attempts,
   attempts / all_attempts as reached_ratio,
   case when step_number < 4 then passed / nullif(attempts, 0) end as passed_ratio,
   case when step_number < 4 then attempts - passed end as lost,

@@ -2,6 +2,7 @@
 --
 -- params:  since (timestamp = 24h), until (timestamp = now), bucket (duration = 1h)
 -- returns: one row per time bucket, transport and reason; the reason `accepted` counts what was taken
+-- ratios:  duplicates_ratio of arrived, late_ratio of stored, ahead_ratio of stored
 -- used by: telemetry report ingest_health; alert rules
 --
 -- Time is that of the receiver's clock, as spans arrived.
@@ -18,6 +19,7 @@ select
   sum(stored) as stored,
   sum(duplicates) as duplicates,
   sum(rejected) as rejected,
+  sum(stored) + sum(duplicates) as arrived,
   sum(duplicates) / nullif(sum(stored) + sum(duplicates), 0) as duplicates_ratio,
   sum(late) / nullif(sum(stored), 0) as late_ratio,
   sum(ahead) / nullif(sum(stored), 0) as ahead_ratio,

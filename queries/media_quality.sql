@@ -5,6 +5,10 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket and value of `by`
+-- ratios:  video_loss_ratio of video_packets, video_loss_poor_ratio of video_loss_samples,
+--          audio_loss_ratio of audio_packets, audio_loss_poor_ratio of audio_loss_samples,
+--          video_jitter_poor_ratio of video_jitter_samples, rtt_poor_ratio of rtt_samples,
+--          frozen_ratio of video_samples
 -- used by: telemetry report media_quality
 --
 -- From the samples of live sessions.
@@ -71,19 +75,26 @@ select
   value,
   count(distinct trace_id) as connections,
   count(*) as samples,
+  sum(video_sent) as video_packets,
   sum(video_lost) / nullif(sum(video_sent), 0) as video_loss_ratio,
+  count(*) filter (where video_sent > 0) as video_loss_samples,
   count(*) filter (where video_lost > 0.01 * video_sent)
     / nullif(count(*) filter (where video_sent > 0), 0) as video_loss_poor_ratio,
+  sum(audio_sent) as audio_packets,
   sum(audio_lost) / nullif(sum(audio_sent), 0) as audio_loss_ratio,
+  count(*) filter (where audio_sent > 0) as audio_loss_samples,
   count(*) filter (where audio_lost > 0.01 * audio_sent)
     / nullif(count(*) filter (where audio_sent > 0), 0) as audio_loss_poor_ratio,
   quantile_cont(video_jitter_ms, 0.5) as video_jitter_p50_ms,
   quantile_cont(video_jitter_ms, 0.95) as video_jitter_p95_ms,
+  count(video_jitter_ms) as video_jitter_samples,
   count(*) filter (where video_jitter_ms > 30) / nullif(count(video_jitter_ms), 0) as video_jitter_poor_ratio,
   quantile_cont(audio_jitter_ms, 0.95) as audio_jitter_p95_ms,
   quantile_cont(rtt_ms, 0.5) as rtt_p50_ms,
   quantile_cont(rtt_ms, 0.95) as rtt_p95_ms,
+  count(rtt_ms) as rtt_samples,
   count(*) filter (where rtt_ms > 400) / nullif(count(rtt_ms), 0) as rtt_poor_ratio,
+  count(frozen_ms) as video_samples,
   count(*) filter (where frozen_ms > 500) / nullif(count(frozen_ms), 0) as frozen_ratio
 from measured
 group by 1, 2

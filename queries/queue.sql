@@ -4,10 +4,12 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket
+-- ratios:  queued_ratio of asked, gave_up_ratio of queued, no_scene_ratio of asked
 -- used by: telemetry report queue; the overview page
 --
 -- `asked` reached the server and asked for a digital person; `queued` were given a position, the others needed none.
 -- The waits are of those queued, by Kaplan-Meier: who gave up or was sent away counts as waiting until then.
+-- Waits that a clock set back made negative are left out.
 -- `no_scene` were refused for want of a digital person, queued or not.
 
 with asked as (
@@ -28,7 +30,7 @@ with asked as (
     and ($environment is null or environment = $environment)
     and ($synthetic or synthetic is null)
     and step = 'SearchingForDigitalPerson'
-    and queue_ns is not null
+    and queue_ns >= 0
 ),
 counts as (
   select

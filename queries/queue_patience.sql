@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per slot of waiting time that anyone who queued reached the end in
+-- ratios:  gave_up_ratio of waiting
 -- used by: telemetry report queue_patience
 --
 -- Of the `waiting` who were still in the queue when the slot began, `gave_up` cancelled within it, with the share's
@@ -28,7 +29,7 @@ with waits as (
     and ($environment is null or environment = $environment)
     and ($synthetic or synthetic is null)
     and step = 'SearchingForDigitalPerson'
-    and queue_ns is not null
+    and queue_ns >= 0
     and queue_position_first is not null
   group by 1
 ),

@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per band of sessions that were open when an attempt began
+-- ratios:  no_scene_ratio of attempts
 -- used by: telemetry report saturation
 --
 -- Where `no_scene_ratio` (Wilson 95 % interval) leaves zero is the capacity in practice.

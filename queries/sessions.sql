@@ -4,10 +4,11 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket, by the session's first attempt
+-- ratios:  connected_ratio of accepted
 -- used by: telemetry report sessions
 --
 -- One sessionId is one session, however many connections it had up to a day before and after the range.
--- `live_p50_s` adds up the connected time of all of them.
+-- `live_p50_s` adds up the connected time of all of them; times that a clock set back made negative are left out.
 -- `accepted` sessions were given an id; `connected` ones were seen at least once; `reconnected` ones more than once.
 
 with lives as (
@@ -41,8 +42,8 @@ select
   sum(connections) as connections,
   count(*) filter (where connected > 1) as reconnected,
   sum(resumed) as resumed,
-  quantile_cont(connected_for_ns / 1000000000.0, 0.5) as live_p50_s,
-  quantile_cont(connected_for_ns / 1000000000.0, 0.95) as live_p95_s,
+  quantile_cont(connected_for_ns / 1000000000.0, 0.5) filter (where connected_for_ns >= 0) as live_p50_s,
+  quantile_cont(connected_for_ns / 1000000000.0, 0.95) filter (where connected_for_ns >= 0) as live_p95_s,
   count(*) filter (where last_disconnect_reason = 'normal') as ended_normal,
   count(*) filter (where last_disconnect_reason = 'sessionTimeout') as ended_session_timeout,
   count(*) filter (where last_disconnect_reason = 'connectionLost') as ended_connection_lost,

@@ -5,6 +5,8 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per time bucket and step (and part); the step `connect` is the whole way to the first video frame
+-- ratios:  completed_ratio of attempts, failed_ratio of attempts, timed_out_ratio of attempts,
+--          cancelled_ratio of attempts
 -- used by: telemetry report step_durations; the overview page; alert rules
 --
 -- `p50_ms`, `p95_ms` and `p99_ms` are Kaplan-Meier: who timed out, failed, gave up or vanished is known to have waited

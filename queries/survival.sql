@@ -6,6 +6,8 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per stretch of `resolution` in which anything happened, as things stood at its end
+-- ratios:  waiting_ratio from waiting, completed_ratio from attempts, failed_ratio from attempts,
+--          cancelled_ratio from attempts
 -- used by: telemetry report survival
 --
 -- `waiting_ratio` is the Kaplan-Meier curve with its 95 % interval (Greenwood, log-log): the chance to wait longer
@@ -40,7 +42,8 @@ at_risk as (
   select
     *,
     completed + failed + cancelled as decided,
-    sum(ended) over (order by duration_ms desc) as waiting
+    sum(ended) over (order by duration_ms desc) as waiting,
+    sum(ended) over () as began
   from counts
 ),
 curves as (
@@ -66,6 +69,7 @@ steps_of_curve as (
   select
     max(duration_ms) as after_ms,
     max(waiting) as waiting,
+    max(began) as attempts,
     min(log_waiting) as log_waiting,
     max(variance) as variance,
     max(completed_ratio) as completed_ratio,
@@ -77,6 +81,7 @@ steps_of_curve as (
 select
   after_ms,
   waiting,
+  attempts,
   exp(log_waiting) as waiting_ratio,
   case
     when log_waiting < 0 and log_waiting > -700

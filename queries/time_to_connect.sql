@@ -5,6 +5,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per value of `by` and bin of time that any attempt fell into
+-- ratios:  within_ratio of ended
 -- used by: telemetry report time_to_connect; the overview page
 --
 -- A histogram:

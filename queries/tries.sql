@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per number of attempts that an episode had
+-- ratios:  connected_by_ratio of decided
 -- used by: telemetry report tries
 --
 -- An episode's tries are looked for up to a day before and after the range.
@@ -52,6 +53,7 @@ select
   tries,
   connected,
   gave_up,
+  sum(connected + gave_up) over () as decided,
   sum(connected) over (order by tries) / sum(connected + gave_up) over () as connected_by_ratio
 from wishes
 order by tries;

@@ -4,6 +4,7 @@
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
 -- returns: one row per rule that decided, the most frequent first, with attempts to open
+-- ratios:  attempts_ratio of all_attempts
 -- used by: telemetry report verdicts
 --
 -- The same rules judge one session in `telemetry session`; `attempts_ratio` is of all attempts in the range.
@@ -35,6 +36,7 @@ with verdict_counts as (
 shares as (
   select
     *,
+    sum(attempts) over () as all_attempts,
     attempts / sum(attempts) over () as attempts_ratio
   from verdict_counts
 )
@@ -43,6 +45,7 @@ select
   rule,
   certainty,
   attempts,
+  all_attempts,
   attempts_ratio,
   episodes,
   clients,

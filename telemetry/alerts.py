@@ -8,16 +8,17 @@ Rules are a TOML file. Each names a report, its parameters, a column, and the li
     params = { since = "1h", bucket = "all" }
     column = "service_failure_ratio"
     above = 0.05
-    count = "ended"
     least = 50
 
-A rule fires on a row whose value is beyond the limit; where the report gives an interval for the value (a column
-`x_ratio` beside `x_low_ratio` and `x_high_ratio`), the whole interval must be beyond it.
-Rows with fewer than `least` in the column `count` are too few to tell. With `needs_data`, no row at all fires too.
+A rule fires on a row whose value is beyond the limit; a share (`x_ratio`) fires only when its whole 95 % interval is:
+the report's own (`x_low_ratio`, `x_high_ratio`), else Wilson's.
+Rows with fewer than `least` in the column `count` are too few to tell; a share is counted by what it is a share of.
+With `needs_data`, no row at all fires too.
 `labels` go with what fires, to wherever it is told: `labels = { severity = "page" }`.
 It knows no store: it is given a function that answers reports.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +62,7 @@ class Rule:
     where: dict[str, Any] = field(default_factory=dict)
     """Values that a row must have in other columns to be looked at."""
     count: str | None = None
-    """The column that holds how many the value is of."""
+    """The column that holds how many the value is of. None means what the report says a share is of."""
     least: int = 1
     needs_data: bool = False
     """Fire when no row can be judged."""
@@ -179,6 +180,9 @@ def judge(rule: Rule, table: pa.Table) -> list[Finding]:
         type = table.schema.field(column).type
         if not _is_figure(type) and not pa.types.is_null(type):
             raise UsageError(f"rule {rule.name!r}: column {column!r} of report {rule.report} holds no numbers")
+    of = reports.find(rule.report).ratios.get(rule.column)
+    if rule.count is None and of in table.column_names:
+        rule = replace(rule, count=of)
     rows = [row for row in table.to_pylist() if all(row[name] == value for name, value in rule.where.items())]
     names = _telling(table.schema)
     findings = [replace(_judge_row(rule, row), labels={name: row[name] or "" for name in names}) for row in rows]
@@ -219,7 +223,7 @@ def _judge_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
 
 
 def _beyond(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[Status, str]:
-    low, high = (row.get(_bound(rule.column, side), value) for side in ("low", "high"))
+    low, high = _interval(rule, row, value)
     interval = f" (95 % between {low:.4g} and {high:.4g})" if (low, high) != (value, value) else ""
     what = f"{rule.column} is {value:.4g}{interval}"
     if rule.above is not None and low > rule.above:
@@ -232,9 +236,16 @@ def _beyond(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[Status, s
     return Status.OK, f"{what}, not {'surely ' if beyond else ''}{' or '.join(sides)}"
 
 
-def _bound(column: str, side: str) -> str:
-    """`failure_ratio` and `low` make `failure_low_ratio`."""
-    return f"{column.removesuffix('_ratio')}_{side}_ratio"
+def _interval(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[float, float]:
+    """The report's interval; Wilson's for a share that it counts (z = 1.96); else the value alone."""
+    low, high = (row.get(f"{rule.column.removesuffix('_ratio')}_{side}_ratio") for side in ("low", "high"))
+    if low is not None and high is not None:
+        return low, high
+    count = row[rule.count] if rule.count else None
+    if not count or not rule.column.endswith("_ratio") or not 0 <= value <= 1:
+        return value, value
+    middle, spread = value + 1.9207294 / count, 1.959964 * math.sqrt((value * (1 - value) + 0.9603647 / count) / count)
+    return (middle - spread) / (1 + 3.8414588 / count), (middle + spread) / (1 + 3.8414588 / count)
 
 
 def _is_label(value: object) -> bool:

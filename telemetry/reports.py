@@ -122,6 +122,8 @@ class Report:
     """What the reader should know: what is counted, and what is not."""
     sql: str
     """The whole file, comments included."""
+    ratios: Mapping[str, str]
+    """Each share among the columns, with the column that it is a share of."""
 
     def bind(self, given: Mapping[str, object], now_ns: int) -> dict[str, object]:
         """Turn what a user wrote into what the statement takes: nanoseconds, numbers, texts.
@@ -278,20 +280,32 @@ def parse(name: str, sql: str) -> Report:
         raise ReportError(f"{name}.sql must begin with a comment that asks its question and ends in a question mark")
     fields: dict[str, str] = {}
     notes: list[str] = []
-    field = None
+    current = None
     for line in lines[1:]:
-        if found := re.fullmatch(r" (params|returns|used by): +(.*)", line):
-            field = found[1]
-            fields[field] = found[2]
-        elif field and re.match(r" {3,}\S", line):
-            fields[field] += " " + line.strip()
+        if found := re.fullmatch(r" (params|returns|ratios|used by): +(.*)", line):
+            current = found[1]
+            fields[current] = found[2]
+        elif current and re.match(r" {3,}\S", line):
+            fields[current] += " " + line.strip()
         else:
-            field = None
+            current = None
             notes.append(line.strip())
     if missing := {"params", "returns", "used by"} - set(fields):
         raise ReportError(f"the header of {name}.sql lacks its line `{sorted(missing)[0]}:`")
     params = _declared(name, fields["params"])
-    return Report(name, question, params, fields["returns"], fields["used by"], "\n".join(notes).strip(), sql)
+    ratios = _ratios(name, fields.get("ratios", ""))
+    return Report(name, question, params, fields["returns"], fields["used by"], "\n".join(notes).strip(), sql, ratios)
+
+
+def _ratios(name: str, text: str) -> dict[str, str]:
+    """`failure_ratio of ended` is a share of a count; `waiting_ratio from waiting` is estimated from one."""
+    ratios = {}
+    for declaration in filter(None, text.split(", ")):
+        found = re.fullmatch(r"(\w+_ratio) (?:of|from) (\w+)", declaration)
+        if found is None:
+            raise ReportError(f"the header of {name}.sql has a ratio that cannot be read: {declaration!r}")
+        ratios[found[1]] = found[2]
+    return ratios
 
 
 def _declared(name: str, text: str) -> tuple[Param, ...]:

@@ -113,7 +113,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             "not surely below 0.1",
         ),
         ({"failure_ratio": 0.2, "ended": 4}, {"count": "ended", "least": 5}, Status.TOO_FEW, "ended is 4, and below 5"),
-        ({"failure_ratio": 0.2, "ended": 5}, {"count": "ended", "least": 5}, Status.FIRING, "above 0.1, ended = 5"),
+        ({"failure_ratio": 0.9, "ended": 5}, {"count": "ended", "least": 5}, Status.FIRING, "above 0.1, ended = 5"),
         ({"failure_ratio": None}, {}, Status.NO_DATA, "failure_ratio is not known"),
     ],
 )
@@ -123,6 +123,33 @@ def test_rows(row: dict[str, Any], changes: dict[str, Any], status: Status, why:
 
     assert finding.status is status
     assert why in finding.why
+
+
+@pytest.mark.parametrize(
+    ("failed", "ended", "status"), [(6, 50, Status.OK), (60, 500, Status.OK), (90, 500, Status.FIRING)]
+)
+def test_a_share_without_an_interval_gets_one(failed: int, ended: int, status: Status) -> None:
+    """A share is judged by Wilson's interval over what its report says it is of."""
+    row = {"service_failure_ratio": failed / ended, "service_ended": ended}
+
+    (finding,) = judge(rule(column="service_failure_ratio"), rows(row))
+
+    assert finding.status is status
+    assert finding.why.endswith(f"service_ended = {ended}")
+    assert "95 % between" in finding.why
+
+
+def test_the_interval_of_a_share_is_the_reports() -> None:
+    """The interval made here is the one that the reports make in SQL."""
+    source = MemorySource(table(*(attempt(n, outcome="failed" if n < 4 else "connected") for n in range(1, 21))))
+    answer = reports.execute("failure_rate", {"since": T0, "bucket": "all"}, source, now_ns=T0 + 3600 * 10**9)
+
+    (own,), (made,) = (
+        judge(rule(params={}), table) for table in (answer, answer.drop(["failure_low_ratio", "failure_high_ratio"]))
+    )
+
+    assert own.why == made.why
+    assert "95 % between" in own.why
 
 
 def test_every_row_is_judged_the_worst_first() -> None:

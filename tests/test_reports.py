@@ -73,6 +73,17 @@ def test_bad_headers(tmp_path: Path, params: str, sql: str, message: str) -> Non
         written(tmp_path, params, sql)
 
 
+def test_a_header_names_what_shares_are_of() -> None:
+    """The line `ratios:` maps each share to its count."""
+    report = reports.parse(
+        "asked", HEADER.format(params="none\n-- ratios:  a_ratio of n,\n--          b_ratio from m", sql="")
+    )
+
+    assert report.ratios == {"a_ratio": "n", "b_ratio": "m"}
+    with pytest.raises(ReportError, match="has a ratio that cannot be read: 'a_ratio'"):
+        reports.parse("asked", HEADER.format(params="none\n-- ratios:  a_ratio", sql=""))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -143,10 +143,9 @@ A rule of the file:
   [[rules]]
   name = "too many attempts fail"
   report = "failure_rate"
-  params = { since = "1h", bucket = "1h" }
+  params = { since = "1h", bucket = "all" }
   column = "service_failure_ratio"
   above = 0.05
-  count = "ended"
   least = 50"""
 )
 @click.option("--rules", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The TOML file of rules.")
@@ -155,7 +154,7 @@ A rule of the file:
 def check(rules: Path, format: str, store: str | None) -> None:
     """Hold reports against limits; exit code 3 when a rule fires.
 
-    A rule fires when the whole interval of its value is beyond the limit, and never on fewer cases than it asks for.
+    A rule on a share fires when its whole interval is beyond the limit, and never on fewer cases than it asks for.
     """
     from telemetry import alerts, source
     from telemetry.formats import jsonable
