@@ -1,82 +1,273 @@
-"""What each report costs: milliseconds over the last 7 days of a store, cold and warm, as the store grows.
+"""What each report costs as the store grows, cold and warm, and what the collector's own table costs for the same.
 
-Fleets come from the simulator's generator, 90 days of them, so that the range is a slice of what is there.
-`BENCH_REPORT_SPANS` names the sizes, `1000000,10000000` unless given; add `100000000` where there is time and disk.
+Every size is a fleet of 90 days from the simulator's generator; reports are asked over its last 7 days, and over all.
+`BENCH_REPORT_SPANS` names the sizes, `1000000,10000000` unless given; `100000000` takes half an hour and 30 GB.
+The same questions are put to ClickHouse inside chDB over the table of the Collector's exporter, side by side, if
+`BENCH_CHDB` names a Python that has it (`make bench-chdb` makes one).
 """
 
+import json
 import os
+import platform
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from telemetry import reports
+from telemetry.semconv import COLUMNS
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
+from tests.bench import fleets
+from tests.bench.questions import QUESTIONS, WITHOUT_UNFINISHED, loading
 
-DAYS = 90.0
-SPANS_PER_ATTEMPT = 17
-"""Of the generator, with a heartbeat every five minutes; only to choose how many attempts make a size."""
-NOW_NS = fleet.START_NS + int(DAYS * fleet.DAY_NS)
-WARM_RUNS = 3
+RUNS = 3
+RANGES = {"7d": 7, "90d": 90}
+CHUNK_DAYS = 5
+"""Of a Parquet file for chDB."""
 
 
 def main() -> dict[str, Any]:
     sizes = [int(size) for size in os.environ.get("BENCH_REPORT_SPANS", "1000000,10000000").split(",")]
+    chdb = os.environ.get("BENCH_CHDB")
     figures = {}
     for spans in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "store.duckdb"
-            made = build(path, spans)
-            figures[str(spans)] = {"spans": made, "file_mb": path.stat().st_size >> 20, "reports_ms": measure(path)}
-    show(figures)
+        print(f"{spans:,} spans", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
+            figures[str(spans)] = size_of(Path(folder), spans, chdb)
+        write(figures)
     return figures
 
 
-def build(path: Path, spans: int) -> int:
-    """Fill a store with a fleet of about so many spans, tended as a serving process tends it."""
-    made = 0
-    with Store.open(path) as store:
-        for table in fleet.generate(spans // SPANS_PER_ATTEMPT, DAYS, seed=1, sample_every_s=300):
-            made += store.commit([table]).stored
-            store.tend()
-    return made
+def size_of(folder: Path, spans: int, chdb: str | None) -> dict[str, Any]:
+    """Build the stores of one size and measure them."""
+    copies, base, path = fleets.copies_of(spans), folder / "base.duckdb", folder / "store.duckdb"
+    fleets.fill(base, spans // copies)
+    if chdb:
+        export(base, folder)
+    if copies > 1:
+        begun = time.perf_counter()
+        fleets.multiply(base, path, copies)
+        print(f"  copied {copies} times in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+        base.unlink()
+    else:
+        base.rename(path)
+    figures: dict[str, Any] = {"copies": copies, "file_mb": path.stat().st_size >> 20}
+    with Store.open(path, read_only=True) as store:
+        figures["spans"] = store.info()["spans"]
+        session = store.query(
+            "select session_id, start_ns from connections where session_id is not null limit 1 offset 1000"
+        )
+        session_id = str(session["session_id"][0])
+    for label, days in RANGES.items():
+        print(f"  the last {label}: cold, warm, memory", file=sys.stderr, flush=True)
+        figures[label] = {name: measured(path, name, days, session_id) for name in reports.catalogue()}
+    if chdb:
+        figures["otel_traces"] = compare(path, folder, chdb, copies, session_id)
+    return figures
 
 
-def measure(path: Path) -> dict[str, dict[str, float]]:
-    """Milliseconds of every report: the first time after opening, the median then, and its CPU on all cores."""
-    timings = {}
-    for name, report in reports.catalogue().items():
-        with Store.open(path, read_only=True) as store:
-            given = {"since": "7d"} if not any(param.required for param in report.params) else {"id": one_id(store)}
-            walls, cpus = [], []
-            for _ in range(1 + WARM_RUNS):
-                begun, begun_cpu = time.perf_counter(), time.process_time()
-                reports.execute(name, given, store, now_ns=NOW_NS)
-                walls.append((time.perf_counter() - begun) * 1000)
-                cpus.append((time.process_time() - begun_cpu) * 1000)
-        figures = {"cold": walls[0], "warm": statistics.median(walls[1:]), "cpu": statistics.median(cpus[1:])}
-        timings[name] = {what: round(ms, 1) for what, ms in figures.items()}
-        print(f"  {name:<18} {timings[name]}", file=sys.stderr, flush=True)
-    return timings
+def measured(path: Path, name: str, days: int, session_id: str) -> dict[str, float]:
+    """One report from a file that nobody has read yet, then again: milliseconds, and megabytes at the most."""
+    given: dict[str, object] = {"since": f"{days}d", "id": session_id}
+    given = {key: value for key, value in given.items() if key in {param.name for param in reports.find(name).params}}
+    if name == "timeline":
+        del given["since"]
+    forget(path)
+    with Store.open(path, read_only=True) as store:
+        before, times = resident_mb(), []
+        with peak() as most:
+            for _ in range(1 + RUNS):
+                begun = time.perf_counter()
+                reports.execute(name, given, store, now_ns=fleets.NOW_NS)
+                times.append((time.perf_counter() - begun) * 1000)
+    found = {"cold_ms": times[0], "warm_ms": statistics.median(times[1:]), "memory_mb": max(0, most[0] - before)}
+    print(f"    {name:<18} " + " ".join(f"{value:8.0f}" for value in found.values()), file=sys.stderr, flush=True)
+    return {what: round(value, 1) for what, value in found.items()}
 
 
-def one_id(store: Store) -> str:
-    """Some attempt's id."""
-    return str(store.query("select attempt_id from connections limit 1").column(0)[0])
+def forget(path: Path) -> None:
+    """Let the system forget what it has of a file in memory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
 
 
-def show(figures: dict[str, Any]) -> None:
-    sizes = list(figures)
-    print(
-        "report".ljust(20) + "".join(f"{int(size) / 1e6:>16g} M spans" for size in sizes) + "  (cold / warm / CPU, ms)"
+def resident_mb() -> float:
+    """The memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class peak:
+    """The most memory that the process has within the block, looked at every 5 ms."""
+
+    def __enter__(self) -> list[float]:
+        self._most, self._over = [resident_mb()], threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self._most
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.005):
+            self._most[0] = max(self._most[0], resident_mb())
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def export(path: Path, folder: Path) -> None:
+    """Write the spans as Parquet files that chDB fills the collector's table from."""
+    names = (
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "name",
+        "kind",
+        "start_ns",
+        "end_ns",
+        "status_code",
+        "status_message",
     )
-    for name in reports.catalogue():
-        cells = (figures[size]["reports_ms"][name] for size in sizes)
-        texts = (f"{cell['cold']:>9.0f} /{cell['warm']:>6.0f} /{cell['cpu']:>6.0f}" for cell in cells)
-        print(name.ljust(20) + "".join(texts))
+    columns = ", ".join((*names, *(column.name for column in COLUMNS)))
+    import duckdb
+
+    with duckdb.connect(str(path), read_only=True) as connection:
+        for day in range(0, int(fleets.DAYS) + 1, CHUNK_DAYS):
+            since, until = (fleet.START_NS + at * fleet.DAY_NS for at in (day, day + CHUNK_DAYS))
+            if day + CHUNK_DAYS > fleets.DAYS:
+                until = 2**62
+            connection.execute(
+                f"copy (select {columns} from spans where start_ns >= {since} and start_ns < {until})"
+                f" to '{folder}/spans-{day:03}.parquet'"
+            )
+
+
+def compare(path: Path, folder: Path, chdb: str, copies: int, session_id: str) -> dict[str, Any]:
+    """The same questions to both, over the last 7 days: milliseconds, and whether the figures agree."""
+    since, until = (
+        f"toDateTime64('{_time(ns)}', 9, 'UTC')" for ns in (fleets.NOW_NS - 7 * fleet.DAY_NS, fleets.NOW_NS)
+    )
+    asked = {
+        name: question.sql.format(since=since, until=until, session=session_id) for name, question in QUESTIONS.items()
+    }
+    given = json.dumps({"load": loading(copies), "questions": asked})
+    script = Path(__file__).with_name("map_schema.py")
+    done = subprocess.run([chdb, script, folder, str(copies)], input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    told: dict[str, Any] = json.loads(done.stdout)
+    with Store.open(path, read_only=True) as store:
+        rows = {}
+        for name, question in QUESTIONS.items():
+            theirs = told["answers"][name]
+            params = {key: str(value).format(session=session_id) for key, value in question.params.items()}
+            if question.report != "timeline":
+                params["since"] = "7d"
+            ours_ms, table = timed(store, question.report, params)
+            our_figure = sum(value or 0 for value in table[question.figure].to_pylist())
+            their_figure = sum(float(row[-1] or 0) for row in theirs["rows"])
+            rows[name] = {
+                "ours_ms": round(ours_ms, 1),
+                "otel_traces_ms": round(theirs["ms"], 1),
+                "figure": our_figure,
+                "their_figure": their_figure,
+            }
+            print(f"    {name:<30} {rows[name]}", file=sys.stderr, flush=True)
+    return {key: told[key] for key in ("version", "loaded_s", "spans", "file_mb", "peak_mb")} | {"questions": rows}
+
+
+def timed(store: Store, name: str, params: Mapping[str, object]) -> tuple[float, pa.Table]:
+    """The median of several after a first one, and the answer."""
+    times = []
+    for _ in range(1 + RUNS):
+        begun = time.perf_counter()
+        table = reports.execute(name, params, store, now_ns=fleets.NOW_NS)
+        times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times[1:]), table
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def write(figures: Mapping[str, Any]) -> None:
+    """The figures as tables for people."""
+    sizes = {size: f"{int(size) / 1e6:g} M" for size in figures}
+    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
+    lines = [
+        "# What reports cost",
+        "",
+        f"Made by `python -m tests.bench reports` on {datetime.now(UTC):%Y-%m-%d}: {cpu.partition(':')[2].strip()}, "
+        f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB; "
+        f"Python {platform.python_version()}, DuckDB {version('duckdb')}.",
+        "Load of the machine at the end, over 1, 5 and 15 minutes: "
+        + ", ".join(f"{load:.1f}" for load in os.getloadavg())
+        + ".",
+        "Milliseconds: cold is the first time after opening a file that the system had forgotten; "
+        f"warm is the median of {RUNS} more.",
+        "Memory is how much the process grew by at the most, in MB.",
+        "",
+        "| store | spans | file, MB | made of |",
+        "|---|---:|---:|---|",
+    ]
+    for size, found in figures.items():
+        made = (
+            "one fleet"
+            if found["copies"] == 1
+            else f"a fleet of {int(size) / found['copies'] / 1e6:g} M, {found['copies']} times over"
+        )
+        lines.append(f"| {sizes[size]} | {found['spans']:,} | {found['file_mb']:,} | {made} |")
+    for label in RANGES:
+        lines += ["", f"## The last {label} of 90 days", ""]
+        lines.append("| report | " + " | ".join(f"{size}: cold | warm | MB" for size in sizes.values()) + " |")
+        lines.append("|---" + "|---:" * 3 * len(sizes) + "|")
+        for name in reports.catalogue():
+            cells = (figures[size][label][name] for size in sizes)
+            texts = (f"{c['cold_ms']:.0f} | {c['warm_ms']:.0f} | {c['memory_mb']:.0f}" for c in cells)
+            lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    for size, found in figures.items():
+        if "otel_traces" in found:
+            lines += comparison(sizes[size], found["otel_traces"])
+    target = Path(__file__).parent / "results" / "reports.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(lines) + "\n")
+
+
+def comparison(size: str, found: Mapping[str, Any]) -> list[str]:
+    """The table of one size beside the collector's."""
+    lines = [
+        "",
+        f"## {size} spans beside the collector's table, the last 7 days",
+        "",
+        f"`otel_traces` of the Collector's exporter in ClickHouse {found['version']} (chDB): {found['spans']:,} spans, "
+        f"{found['file_mb']:,} MB on disk, filled in {found['loaded_s']:.0f} s, {found['peak_mb']:,} MB of memory.",
+        "Its SQL is in `tests/bench/questions.py`; it answers less: percentiles without censoring, no intervals.",
+        "",
+        "| question | report | ours, warm | otel_traces, warm | times | figure | the same |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for name, row in found["questions"].items():
+        times = row["otel_traces_ms"] / max(row["ours_ms"], 0.1)
+        close = abs(row["figure"] - row["their_figure"]) <= 1e-6 * max(1.0, abs(row["figure"]))
+        same = "yes" if close else "without unfinished" if name in WITHOUT_UNFINISHED else "**no**"
+        lines.append(
+            f"| {name} | {QUESTIONS[name].report} | {row['ours_ms']:.0f} | {row['otel_traces_ms']:.0f} | {times:.1f} "
+            f"| {row['figure']:,.0f} | {same} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":

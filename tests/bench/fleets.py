@@ -1,0 +1,70 @@
+"""Stores of any size for benchmarks: a fleet up to ten million spans, and copies of it beyond."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import duckdb
+
+from telemetry.simulator import fleet
+from telemetry.store.duck import Store
+
+DAYS: Final = 90.0
+SPANS_PER_ATTEMPT: Final = 17.8
+"""Of the generator, with a heartbeat every five minutes; only to choose how many attempts make a size."""
+NOW_NS: Final = fleet.START_NS + int(DAYS * fleet.DAY_NS)
+LARGEST_FLEET: Final = 10_000_000
+"""Spans. A larger store is copies of one of this size: storing 100 million one by one takes most of an hour."""
+_SHIFT_NS: Final = 37 * 10**9
+"""From one copy to the next."""
+_MOMENTS: Final = ("start_ns", "end_ns", "connected_ns", "disconnected_ns", "last_seen_ns", "received_ns", "at_ns")
+
+
+def copies_of(spans: int) -> int:
+    """How many times over a store of that size holds its fleet."""
+    return max(1, round(spans / LARGEST_FLEET))
+
+
+def fill(path: Path, spans: int) -> None:
+    """Make a store of a fleet of about so many spans over 90 days, tended as a serving process tends it."""
+    begun = time.perf_counter()
+    with Store.open(path) as store:
+        for table in fleet.generate(round(spans / SPANS_PER_ATTEMPT), DAYS, seed=1, sample_every_s=300):
+            store.commit([table])
+            store.tend()
+        store.tend(now=True)
+    print(f"  stored {spans:,} spans in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def multiply(base: Path, target: Path, copies: int) -> None:
+    """Make a store of several copies of another, woven together in time, each with ids of its own."""
+    with Store.open(target):
+        pass
+    with duckdb.connect(str(target)) as connection:
+        connection.execute(f"attach '{base}' as base (read_only)")
+        tables = connection.execute(
+            "select table_name, list(column_name order by column_index) from duckdb_columns() "
+            "where database_name = 'base' and schema_name = 'stored' and table_name in "
+            "(select table_name from duckdb_tables() where database_name = 'base' and estimated_size > 0) group by 1"
+        ).fetchall()
+        first, last = connection.execute("select min(start_ns), max(start_ns) from base.stored.spans").fetchall()[0]
+        for name, columns in tables:
+            if "start_ns" not in columns:
+                continue
+            copied = ", ".join(f"{_copied(column)} as {column}" for column in columns)
+            for since in range(first, last + 1, fleet.DAY_NS):
+                connection.execute(
+                    f"insert into stored.{name} by name select {copied} "
+                    f"from base.stored.{name}, range({copies}) as copies(copy) "
+                    f"where start_ns >= {since} and start_ns < {since + fleet.DAY_NS} order by start_ns"
+                )
+        connection.execute("checkpoint")
+
+
+def _copied(column: str) -> str:
+    if column in _MOMENTS:
+        return f"{column} + copy * {_SHIFT_NS}"
+    if column.endswith("_id") and column not in ("span_id", "parent_span_id"):
+        return f"lower(to_hex(copy)) || substr({column}, 2)"
+    return column
