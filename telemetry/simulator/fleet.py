@@ -278,9 +278,8 @@ def _batches(
     done = number = 0
     while done < attempts:
         chance = np.random.default_rng([seed, number])
-        first = min(batch_attempts, attempts - done)
-        last = first == attempts - done
-        until = 1.0 if last else min(1.0, (done + first * _GROWTH) / attempts)
+        first = min(batch_attempts, math.ceil((attempts - done) / _GROWTH))  # leaves room for retries in the last one
+        until = 1.0 if first < batch_attempts else min(1.0, (done + first * _GROWTH) / attempts)
         facts = fleet.batch(chance, first, done / attempts, until, most=attempts - done)
         done += len(facts["start_ns"])
         number += 1

@@ -55,6 +55,16 @@ def test_same_seed_same_fleet() -> None:
     assert not spans(500).equals(spans(500, seed=2))
 
 
+def test_one_batch_has_retries() -> None:
+    """A fleet that fits into one batch has retries and reconnects like any other, and as many attempts as asked for."""
+    made = pa.concat_tables(fleet.truth(1_000, 7, seed=1)).to_pandas()
+
+    assert len(made) == 1_000
+    assert made["attempt_number"].max() >= 2
+    assert made["resumed"].any()
+    assert made["start_ns"].max() > fleet.START_NS + 6.5 * fleet.DAY_NS
+
+
 def test_connections_tell_the_truth(db) -> None:
     """What the relations derive from the spans is what happened: outcome, error, step, part, detail and times."""
     facts = ["outcome", "error_type", "detail", "failing_step", "failing_part", "start_ns", "region", "client_version"]
