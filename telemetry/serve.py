@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import uvicorn
@@ -23,6 +23,7 @@ from telemetry import settings, upkeep
 from telemetry.errors import ServerError, UsageError
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
+from telemetry.receiver.tls import Tls
 from telemetry.reports import execute
 from telemetry.source import notice_path
 from telemetry.store.duck import Store
@@ -54,6 +55,12 @@ class Doors:
     """What to forget. None means nothing."""
     watch: Plan | None = None
     """The alert rules to check. None means none."""
+    tls: Tls | None = None
+    """For every door. None means plain text."""
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
         store = await asyncio.to_thread(Store.open, store_path)
         try:
             async with _doors(store, doors, http, pages) as addresses:
-                with _announced(store_path, addresses):
+                with _announced(store_path, addresses, doors.tls):
                     yield addresses
         finally:
             await asyncio.to_thread(store.close)
@@ -92,8 +99,8 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
 async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.socket) -> AsyncIterator[Addresses]:
     writer = Writer(store, retention=doors.retention)
     try:
-        watch = await asyncio.to_thread(_watch, store, doors, f"http://{_authority(doors.host, pages)}")
-        grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens)
+        watch = await asyncio.to_thread(_watch, store, doors, f"{doors.scheme}://{_authority(doors.host, pages)}")
+        grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens, tls=doors.tls)
         try:
             look = pages_app(
                 store,
@@ -104,11 +111,15 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
                 figures=watch.figures,
             )
             take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
-            async with _http(take, http), _http(look, pages), watch.running():
+            async with (
+                _http(take, http, _encryption(doors, senders=True)),
+                _http(look, pages, _encryption(doors, senders=False)),
+                watch.running(),
+            ):
                 yield Addresses(
-                    pages=f"http://{_authority(doors.host, pages)}",
-                    otlp_http=f"http://{_authority(doors.host, http)}",
-                    otlp_grpc=f"http://{_host(doors.host)}:{grpc.port}",
+                    pages=f"{doors.scheme}://{_authority(doors.host, pages)}",
+                    otlp_http=f"{doors.scheme}://{_authority(doors.host, http)}",
+                    otlp_grpc=f"{doors.scheme}://{_host(doors.host)}:{grpc.port}",
                 )
         finally:
             await grpc.stop(GRACE_S)
@@ -125,9 +136,9 @@ def _watch(store: Store, doors: Doors, url: str) -> Watch:
 
 
 @asynccontextmanager
-async def _http(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+async def _http(app: ASGIApp, listener: socket.socket, encryption: Mapping[str, Any]) -> AsyncIterator[None]:
     """Serve an ASGI application on a listening socket until the end of the block."""
-    server = _Server(server_config(app, timeout_graceful_shutdown=int(GRACE_S)))
+    server = _Server(server_config(app, timeout_graceful_shutdown=int(GRACE_S), **encryption))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.begun.wait()
@@ -170,7 +181,7 @@ def _listening(host: str, port: int, what: str) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
+def _announced(store_path: Path, addresses: Addresses, tls: Tls | None) -> Iterator[None]:
     """Tell the other commands, by a file beside the store, whom to ask."""
     notice = notice_path(store_path)
     body = {
@@ -178,6 +189,7 @@ def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
         "url": addresses.pages.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"),
         "otlp_http": addresses.otlp_http,
         "otlp_grpc": addresses.otlp_grpc,
+        "certificate": str(tls.certificate.resolve()) if tls else None,
     }
     draft = notice.with_name(notice.name + ".new")
     draft.unlink(missing_ok=True)
@@ -188,6 +200,10 @@ def _announced(store_path: Path, addresses: Addresses) -> Iterator[None]:
         yield
     finally:
         notice.unlink(missing_ok=True)
+
+
+def _encryption(doors: Doors, *, senders: bool) -> Mapping[str, Any]:
+    return doors.tls.settings(senders=senders) if doors.tls else {}
 
 
 def _refuse_strangers(doors: Doors) -> None:

@@ -17,6 +17,8 @@ from telemetry import settings
 from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     import pyarrow as pa
 
@@ -198,7 +200,7 @@ def opened(
     path = settings.store_path(chosen)
     url = serving_url(path)
     if url:
-        with _client(url) as client:
+        with _client(url, _certificate(path)) as client:
             yield Server(client)
         return
     from telemetry.store.duck import Store
@@ -224,8 +226,8 @@ def otlp_http_endpoint(store_path: Path) -> str | None:
     return str(_notice(store_path)["otlp_http"]) if serving_url(store_path) else None
 
 
-def send(otlp_http: str, request: Mapping[str, Any]) -> None:
-    """Send an OTLP/JSON trace request; returns when it is stored.
+def send(otlp_http: str, request: Mapping[str, Any], store_path: Path) -> None:
+    """Send an OTLP/JSON trace request to the server of a store; returns when it is stored.
 
     Raises:
         ServerError: it was not taken.
@@ -233,7 +235,7 @@ def send(otlp_http: str, request: Mapping[str, Any]) -> None:
     import httpx
 
     try:
-        with _client(otlp_http) as client:
+        with _client(otlp_http, _certificate(store_path)) as client:
             answer = client.post("/v1/traces", json=request)
     except httpx.HTTPError as error:
         raise ServerError(f"{otlp_http} does not answer: {error}") from error
@@ -257,20 +259,55 @@ def serving_url(store_path: Path) -> str | None:
     notice = _notice(store_path)
     try:
         url = str(notice["url"])
-        health = httpx.get(f"{url}/api/health", timeout=HEALTH_LIMIT_S, trust_env=False).json()
+        verify = _verification(_certificate(store_path))
+        health = httpx.get(f"{url}/api/health", timeout=HEALTH_LIMIT_S, trust_env=False, verify=verify).json()
         # A killed server leaves its notice behind, and the server of another store may have its port by now.
         return url if health["pid"] == notice["pid"] else None
-    except (ValueError, KeyError, TypeError, httpx.HTTPError, httpx.InvalidURL):
+    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError, httpx.InvalidURL):
         return None
 
 
-def _client(url: str) -> "httpx.Client":
+def _certificate(store_path: Path) -> Path | None:
+    """The certificate of the server of a store; None where it speaks plain text."""
+    found = _notice(store_path).get("certificate")
+    return Path(found) if isinstance(found, str) else None
+
+
+def _verification(certificate: Path | None) -> "ssl.SSLContext | bool":
+    """What a client believes: what the system trusts, or only the certificate of the server on its own machine.
+
+    Raises:
+        OSError, ValueError: the certificate cannot be read.
+    """
+    if certificate is None:
+        return True
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # this very certificate or none, whatever names it has
+    first, end, _ = certificate.read_text().partition("-----END CERTIFICATE-----")
+    context.load_verify_locations(cadata=first[first.index("-----BEGIN CERTIFICATE-----") :] + end + "\n")
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _client(url: str, certificate: Path | None = None) -> "httpx.Client":
+    """Asks a server, and shows the token.
+
+    Args:
+        certificate: the only one that the server may have. None means any that the system trusts.
+
+    Raises:
+        OSError, ValueError: the certificate cannot be read.
+    """
     import httpx
 
     tokens = settings.tokens()
     headers = {"Authorization": f"Bearer {tokens[0]}"} if tokens else {}
     here = settings.is_loopback(httpx.URL(url).host)
-    return httpx.Client(base_url=url, headers=headers, timeout=ANSWER_LIMIT_S, trust_env=not here)
+    return httpx.Client(
+        base_url=url, headers=headers, timeout=ANSWER_LIMIT_S, trust_env=not here, verify=_verification(certificate)
+    )
 
 
 def _text(value: object) -> str:

@@ -295,7 +295,7 @@ def _take_in(path: Path, request: Mapping[str, Any]) -> None:
 
     receiver = source.otlp_http_endpoint(path)
     if receiver:
-        source.send(receiver, request)
+        source.send(receiver, request, path)
         return
     with _written(path) as opened:
         opened.commit([decode_json(json.dumps(request).encode(), time.time_ns()).table])

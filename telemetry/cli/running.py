@@ -17,7 +17,10 @@ from telemetry.cli.output import narrate
 from telemetry.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from telemetry.receiver.tls import Tls
     from telemetry.watch import Plan
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _store_option(command: click.decorators.FC) -> click.decorators.FC:
@@ -33,7 +36,7 @@ def _store_option(command: click.decorators.FC) -> click.decorators.FC:
 Examples:
   telemetry serve
   telemetry serve --store /var/lib/telemetry/telemetry.duckdb
-  TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0
+  TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0 --tls-certificate chain.pem --tls-key key.pem
   telemetry serve --rules alerts.toml"""
 )
 @_store_option
@@ -43,10 +46,13 @@ Examples:
 @click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
 @retention_options
 @click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
+@click.option("--tls-certificate", type=_FILE, help="Speak TLS with this certificate chain (PEM) at every door.")
+@click.option("--tls-key", type=_FILE, help="The certificate's key (PEM), without a passphrase.")
+@click.option("--tls-client-ca", type=_FILE, help="Senders must show a certificate that this one (PEM) signed.")
 @click.option("--open-to-all", is_flag=True, help="Listen beyond this machine even without a token.")
 @click.option(
     "--rules",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Alert rules to check; they stand on /metrics, and the file's webhooks are told what changes.",
 )
 @click.option("--check-every", default="60s", show_default=True, help="How often to check the rules.")
@@ -57,6 +63,9 @@ def serve(
     http_port: int,
     pages_port: int,
     origins: tuple[str, ...],
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     open_to_all: bool,
     keep_days: float | None,
     keep_in: tuple[str, ...],
@@ -70,6 +79,7 @@ def serve(
     A sender gets its answer when its spans are on disk and the next query sees them.
     Ctrl-C finishes what was begun; a second one stops at once and still loses nothing that was acknowledged.
     With TELEMETRY_TOKEN set, senders and readers must show one of the tokens in it (commas between them).
+    To revoke one, start again without it: senders try again meanwhile, and nothing is lost.
     """
     from telemetry.serve import Doors, serving
     from telemetry.source import notice_path
@@ -77,7 +87,18 @@ def serve(
     path = settings.store_path(store)
     kept = retention(keep_days, keep_in, keep_bytes)
     watch = _plan(rules, check_every) if rules else None
-    doors = Doors(host, grpc_port, http_port, pages_port, settings.tokens(), origins, open_to_all, kept, watch)
+    doors = Doors(
+        host,
+        grpc_port,
+        http_port,
+        pages_port,
+        settings.tokens(),
+        origins,
+        open_to_all,
+        kept,
+        watch,
+        _tls(tls_certificate, tls_key, tls_client_ca),
+    )
 
     async def run() -> None:
         async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:
@@ -93,6 +114,21 @@ def serve(
 
     asyncio.run(run())
     narrate("stopped; everything acknowledged is stored")
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "Tls | None":
+    """What the options say of TLS.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
+    from telemetry.receiver.tls import Tls
+
+    if certificate and key:
+        return Tls(certificate, key, client_ca)
+    if certificate or key or client_ca:
+        raise UsageError("TLS needs both --tls-certificate and --tls-key")
+    return None
 
 
 def _plan(rules: Path, check_every: str) -> "Plan":

@@ -8,7 +8,6 @@ UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. R
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -17,6 +16,7 @@ from google.protobuf.message import Message
 from telemetry.errors import ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
 from telemetry.receiver.intake import Intake, Limits, Writer
+from telemetry.receiver.tls import Tls
 
 _log = logging.getLogger(__name__)
 _SERVICE: Final = "opentelemetry.proto.collector.{0}.v1.{1}Service"
@@ -44,17 +44,18 @@ async def serve(
     *,
     tokens: Sequence[str] = (),
     limits: Limits | None = None,
-    credentials: grpc.ServerCredentials | None = None,
+    tls: Tls | None = None,
 ) -> Served:
     """Start to serve OTLP/gRPC.
 
     Args:
         port: 0 means any free port.
         tokens: any one of them opens the door; none means that everyone who reaches it may send.
-        credentials: `tls_credentials(...)`; None means plain text.
+        tls: None means plain text.
 
     Raises:
         ServerError: the address cannot be bound.
+        UsageError: the certificate cannot be used.
     """
     intake = Intake(writer, tokens=tokens, limits=limits)
     server = grpc.aio.server(
@@ -62,6 +63,12 @@ async def serve(
             ("grpc.max_receive_message_length", intake.limits.max_body_bytes),
             ("grpc.max_concurrent_streams", _STREAMS),
             ("grpc.max_metadata_size", 16 * 1024),
+            ("grpc.max_allowed_incoming_connections", intake.limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(intake.limits.header_s * 1000)),
+            ("grpc.max_connection_idle_ms", 300_000),
+            # gRPC has no time limit for a message that drips in: its connection ends within the hour.
+            ("grpc.max_connection_age_ms", 3_600_000),
+            ("grpc.max_connection_age_grace_ms", round(intake.limits.body_s * 1000)),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
             ("grpc.http2.max_ping_strikes", 5),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -85,16 +92,11 @@ async def serve(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        bound = server.add_secure_port(address, tls.credentials()) if tls else server.add_insecure_port(address)
     except RuntimeError as error:
         raise ServerError(f"cannot listen on {address} for OTLP/gRPC; is the port in use?") from error
     await server.start()
     return Served(bound, server)
-
-
-def tls_credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    """Credentials from PEM files: the certificate chain and its private key."""
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
 
 
 def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Callable[[bytes, Any], Awaitable[bytes]]:

@@ -69,7 +69,7 @@ class Limits:
     body_s: float = 30.0
     """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
     max_connections: int = 1000
-    """Of HTTP; an idle one costs some 30 KB."""
+    """An idle one costs some 30 KB."""
 
 
 class Intake:

@@ -17,8 +17,9 @@ from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from telemetry.errors import Overloaded, ServerError
-from telemetry.receiver.grpc import serve, tls_credentials
+from telemetry.receiver.grpc import serve
 from telemetry.receiver.intake import Limits
+from telemetry.receiver.tls import Tls
 from tests.support.otlp import Request, request, span
 from tests.support.receiving import KeptSpans
 
@@ -185,8 +186,7 @@ async def test_tls(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
     (tmp_path / "cert.pem").write_bytes(issued.cert_chain_pems[0].bytes())
     writer = KeptSpans()
-    credentials = tls_credentials(tmp_path / "cert.pem", tmp_path / "key.pem")
-    served = await serve(writer, "127.0.0.1", 0, credentials=credentials)
+    served = await serve(writer, "127.0.0.1", 0, tls=Tls(tmp_path / "cert.pem", tmp_path / "key.pem"))
     trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
     named = [("grpc.ssl_target_name_override", "localhost")]
     async with grpc.aio.secure_channel(f"127.0.0.1:{served.port}", trusted, options=named) as made:

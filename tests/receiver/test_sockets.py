@@ -158,6 +158,51 @@ async def test_too_many_connections() -> None:
             each.close()
 
 
+async def http2(port: int, *pieces: bytes) -> bytes:
+    """Greet the gRPC port with pieces; returns the first frame's head, or nothing where the connection was closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in pieces:
+        writer.write(piece)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read(9) if pieces else (await reader.read())[-9:]
+    except ConnectionError:
+        return b""
+    finally:
+        if not pieces:
+            writer.close()
+        else:
+            held.append(writer)
+
+
+held: list[asyncio.StreamWriter] = []
+"""Connections that stay open until their test ends."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+async def test_too_many_connections_of_grpc() -> None:
+    """A gRPC connection past the limit is closed at once; when another has gone there is room again."""
+    async with receiving(KeptSpans(), limits=Limits(max_connections=2)) as ports:
+        answers = [await http2(ports.grpc, GREETING) for _ in range(3)]
+        held.pop().close()
+        held.pop(0).close()
+        async with asyncio.timeout(10):
+            while not (again := await http2(ports.grpc, GREETING)):
+                held.pop().close()
+    for writer in held:
+        writer.close()
+    held.clear()
+
+    assert [answer[3:4] for answer in answers] == [b"\x04", b"\x04", b""]  # SETTINGS, or closed
+    assert again[3:4] == b"\x04"
+
+
+async def test_silent_connection_of_grpc() -> None:
+    """A gRPC connection that never greets is closed when its time is up."""
+    async with receiving(KeptSpans(), limits=QUICK) as ports, asyncio.timeout(5):
+        await http2(ports.grpc)
+
+
 async def test_sender_vanishes_before_its_answer() -> None:
     """Spans of a sender that hangs up while they are stored are stored all the same."""
     writer = KeptSpans()
