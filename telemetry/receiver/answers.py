@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
+from telemetry.receiver import parts
 from telemetry.receiver.otlp import Rejection, read_json
 
 Encoding = Literal["protobuf", "json"]
@@ -111,7 +112,7 @@ def traces_response(rejected: Sequence[Rejection]) -> trace_service_pb2.ExportTr
 
 @dataclass(frozen=True, slots=True)
 class _NotKept:
-    request: type[Message]
+    request: Any
     response: type[Message]
     path: tuple[str, ...]
     """Field names from the request down to the records."""
@@ -141,12 +142,14 @@ def not_kept_response(signal: Literal["logs", "metrics"], body: bytes, encoding:
 
     Raises:
         DecodeError: the request cannot be read.
+        PayloadTooLarge: it has too many parts.
     """
     kind = _NOT_KEPT[signal]
     if encoding == "json":
         records = _below_json([read_json(body)], kind.path)
         points = sum(len(_below_json([metric], (data, "data_points"))) for metric in records for data in _METRIC_DATA)
     else:
+        parts.check_protobuf(body, kind.request.DESCRIPTOR)
         try:
             request = kind.request.FromString(body)
         except ProtobufError as error:

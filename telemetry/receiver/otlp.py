@@ -35,6 +35,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
+from telemetry.receiver import parts
 from telemetry.semconv import COLUMNS
 
 _ARROW: Final = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
@@ -148,10 +149,15 @@ def decode_json(body: bytes, received_ns: int) -> Decoded:
     """
     request = read_json(body)
     batch = Batch(received_ns)
+    scopes = 0
     try:
-        for resource_spans in _objects(request, "resourceSpans"):
+        resources = _objects(request, "resourceSpans")
+        parts.check_repeated(len(resources), "resources")
+        for resource_spans in resources:
             resource = reading(_json_resource, resource_spans)
             for scope_spans in _objects(resource_spans, "scopeSpans"):
+                scopes += 1
+                parts.check_repeated(scopes, "scopes")
                 scope = reading(_json_scope, scope_spans)
                 for span in _objects(scope_spans, "spans"):
                     batch.add(resource, scope, _json_span, span)
@@ -165,7 +171,9 @@ def read_json(body: bytes) -> Mapping[str, Any]:
 
     Raises:
         DecodeError: it is not UTF-8, not JSON, nested too deep, or not an object.
+        PayloadTooLarge: it has too many parts.
     """
+    parts.check_json(body)
     try:
         request = json.loads(body.decode("utf-8"), parse_constant=_no_constant) if body else {}
     except RecursionError as error:

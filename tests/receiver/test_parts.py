@@ -1,0 +1,126 @@
+"""Bombs of many small parts are refused before they unfold; what senders send is not."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+
+from telemetry.errors import PayloadTooLarge
+from telemetry.receiver import otlp, parts
+from telemetry.receiver.answers import not_kept_response
+from tests.support.otlp import RECEIVED_NS, Request, mutated, request, requests, span, to_json
+from tests.support.traffic import foreign, own
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field."""
+    size, at = bytearray(), len(content)
+    while at > 127:
+        size.append(at & 127 | 128)
+        at >>= 7
+    return bytes([number << 3 | 2, *size, at]) + content
+
+
+def around(content: bytes, *numbers: int) -> bytes:
+    """A message within messages, the outermost number first."""
+    for number in reversed(numbers):
+        content = field(number, content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("numbers", "unit"),
+    [
+        ((1, 2, 2), b"\x4a\x00"),
+        ((1, 2, 2), b"\x4a\x02\x12\x00"),
+        ((1, 2, 2), b"\x5a\x00"),
+        ((1, 2, 2), b"\x6a\x00"),
+        ((1, 2, 2), b"\x7a\x00"),
+        ((1, 2, 2, 11), b"\x1a\x00"),
+        ((1, 2, 2, 9, 2, 5), b"\x0a\x00"),
+        ((1, 2, 2, 9, 2, 6), b"\x0a\x00"),
+        ((1, 1), b"\x0a\x00"),
+        ((1, 2, 1), b"\x1a\x00"),
+        ((1, 2), b"\x12\x00"),
+    ],
+)
+def test_bomb_of_empty_messages(monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...], unit: bytes) -> None:
+    """Wherever a message may be repeated, more of them than the limit are refused, and no fewer."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+    bodies = [around(unit * count, *numbers) for count in (3000, 1010)]
+
+    for body in bodies:
+        with pytest.raises(PayloadTooLarge, match="more than 1000 parts"):
+            parts.check_protobuf(body + bytes([8, 0]) * 1000, Request.DESCRIPTOR)
+    parts.check_protobuf(around(unit * 400, *numbers) + bytes([8, 0]) * 2000, Request.DESCRIPTOR)
+
+
+@pytest.mark.parametrize(("numbers", "what"), [((), "resources"), ((1,), "scopes")])
+def test_many_resources_or_scopes(monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...], what: str) -> None:
+    """Resources and scopes, which are read one by one, have a limit of their own, in either encoding."""
+    monkeypatch.setattr(parts, "MAX_REPEATED", 100)
+    body = around((b"\x12\x00" if numbers else b"\x0a\x00") * 101, *numbers)
+    frames = [{"scopeSpans": [{}] * 101}] if numbers else [{}] * 101
+    text = str({"resourceSpans": frames}).replace("'", '"').encode()
+
+    with pytest.raises(PayloadTooLarge, match=what):
+        parts.check_protobuf(body, Request.DESCRIPTOR)
+    with pytest.raises(PayloadTooLarge, match=what):
+        otlp.decode_json(text, RECEIVED_NS)
+
+
+def test_bomb_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON of too many objects or lists is refused before it is parsed."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+
+    for text in (b'{"a":[' + b"{}," * 1000 + b"{}]}", b"[" * 1001):
+        with pytest.raises(PayloadTooLarge):
+            otlp.decode_json(text, RECEIVED_NS)
+
+
+@pytest.mark.parametrize("signal", ["logs", "metrics"])
+def test_bomb_of_what_is_not_kept(monkeypatch: pytest.MonkeyPatch, signal: Any) -> None:
+    """Logs and metrics have the same limit."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+
+    with pytest.raises(PayloadTooLarge):
+        not_kept_response(signal, around(b"\x12\x00" * 2000, 1, 2), "protobuf")
+
+
+@pytest.mark.parametrize("make", [own, foreign])
+def test_usual_requests_pass(make: Any) -> None:
+    """A request of 20,000 spans as senders make them is far from the limits."""
+    message = make(20_000)
+    body = message.SerializeToString()
+    assert len(body) > 2 * parts.MAX_PARTS  # so that it is looked at
+
+    parts.check_protobuf(body, Request.DESCRIPTOR)
+    parts.check_json(to_json(request(*message.resource_spans[0].scope_spans[0].spans)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(mutated(requests.map(lambda message: message.SerializeToString())), st.binary(max_size=200)))
+def test_any_bytes(body: bytes) -> None:
+    """Whatever bytes arrive, looking at them ends, with the one error that it may raise."""
+    for kind in (Request, logs_service_pb2.ExportLogsServiceRequest, metrics_service_pb2.ExportMetricsServiceRequest):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parts, "MAX_PARTS", 3)
+            with contextlib.suppress(PayloadTooLarge):
+                parts.check_protobuf(body, kind.DESCRIPTOR)
+
+
+def test_counts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request with as many parts as the limit passes, one more does not."""
+    body = request(span(events=[{"name": "e"}] * 7, status={"code": 2})).SerializeToString()
+    exact = 1 + 1 + 1 + 1 + 7 + 1  # ResourceSpans, Resource, ScopeSpans, Span, its events, its status
+    padded = body + bytes([8, 0]) * 100
+
+    monkeypatch.setattr(parts, "MAX_PARTS", exact)
+    parts.check_protobuf(padded, Request.DESCRIPTOR)
+    monkeypatch.setattr(parts, "MAX_PARTS", exact - 1)
+    with pytest.raises(PayloadTooLarge):
+        parts.check_protobuf(padded, Request.DESCRIPTOR)
