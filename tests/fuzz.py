@@ -1,6 +1,6 @@
 """Throw mutated requests at the decoders for as long as asked: `python -m tests.fuzz [requests] [seed]`, `make fuzz`.
 
-Every request must be decoded or refused with one of our errors, both protobuf decoders must agree, none may take long,
+Every request must be decoded or refused with one of our errors, the protobuf decoders must agree, none may take long,
 and memory must not grow. The first that breaks a rule is printed, so that it can become a test, and the exit code is 1.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import fragments, otlp
+from telemetry.receiver import fragments, otlp, scanner
 from telemetry.receiver.http import Inflate
 from telemetry.receiver.intake import Limits
 from tests.support.otlp import RECEIVED_NS, attribute, request, span, to_json
@@ -74,8 +74,8 @@ def mutate(body: bytes, dice: random.Random, others: list[bytes]) -> bytes:
 
 def attempt(body: bytes) -> str:
     """Decode a body in every way; says how that ended."""
-    ends = [outcome(otlp.decode_protobuf, body), outcome(fragments.decode_protobuf, body)]
-    if ends[0] != ends[1]:
+    ends = [outcome(decoder.decode_protobuf, body) for decoder in (otlp, fragments, scanner)]
+    if ends[0] != ends[1] or ends[0] != ends[2]:
         raise AssertionError("the decoders disagree")
     ends += [outcome(otlp.decode_json, body), outcome(inflated, body), outcome(inflated, gzip.compress(body, 1)[:-1])]
     return "taken" if any(isinstance(end, tuple) for end in ends) else "refused"

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError as ProtobufError
+from numpy.typing import NDArray
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -51,7 +52,7 @@ _SPAN_FIELDS: Final = {
 """A span as protobuf is told to read it: number, type, repeated. Messages within are bytes."""
 
 
-class _Unusual(Exception):
+class Unusual(Exception):
     """Something for the readable decoder."""
 
 
@@ -59,14 +60,14 @@ def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_protobuf`."""
     try:
         return Decoded(_table(body, received_ns), ())
-    except (_Unusual, Refused, ProtobufError):
+    except (Unusual, Refused, ProtobufError):
         return otlp.decode_protobuf(body, received_ns)
 
 
 def _table(body: bytes, received_ns: int) -> pa.Table:
     request = _Frames.FromString(body)
     shells: list[dict[str, Any]] = []
-    counts: list[int] = []
+    spans_of: list[int] = []
     spans: list[Any] = []
     repeated_bytes = 0
     for resource_spans in request.resource_spans:
@@ -74,21 +75,14 @@ def _table(body: bytes, received_ns: int) -> pa.Table:
         for scope_spans in resource_spans.scope_spans:
             scope = otlp.protobuf_scope(scope_spans)
             spans.extend(scope_spans.spans)
-            counts.append(len(scope_spans.spans))
+            spans_of.append(len(scope_spans.spans))
             shells.append(resource.columns | scope.columns)
-            repeated_bytes += counts[-1] * (resource.size_bytes + scope.size_bytes)
+            repeated_bytes += spans_of[-1] * (resource.size_bytes + scope.size_bytes)
             otlp.check_spans(len(spans))
             otlp.check_decoded(repeated_bytes)
     if not spans:
         return otlp.SPANS_SCHEMA.empty_table()
-    columns = _span_columns(spans)
-    columns |= _attribute_columns(spans)
-    _add_shells(columns, shells, counts)
-    columns["received_ns"] = pa.array(np.full(len(spans), received_ns, np.int64))
-    arrays = [
-        columns[field.name] if field.name in columns else _nulls(len(spans), field.type) for field in otlp.SPANS_SCHEMA
-    ]
-    return pa.Table.from_arrays(arrays, schema=otlp.SPANS_SCHEMA)
+    return table(_span_columns(spans) | _attribute_columns(spans), shells, spans_of, received_ns)
 
 
 def _span_columns(spans: Sequence[Any]) -> dict[str, pa.Array]:
@@ -99,18 +93,18 @@ def _span_columns(spans: Sequence[Any]) -> dict[str, pa.Array]:
         "span_id": _ids([span.span_id for span in spans], 8),
         "parent_span_id": _parents([span.parent_span_id for span in spans]),
         "trace_state": _texts([span.trace_state or None for span in spans]),
-        "flags": _counts([span.flags for span in spans]),
+        "flags": counts(np.array([span.flags for span in spans], np.int64)),
         "name": pa.array([span.name for span in spans], pa.string()),
         "kind": pa.array([_kind(span.kind) for span in spans], pa.string()),
-        "start_ns": _times([span.start_time_unix_nano for span in spans]),
-        "end_ns": _times([span.end_time_unix_nano for span in spans]),
+        "start_ns": times(np.array([span.start_time_unix_nano for span in spans], np.uint64)),
+        "end_ns": times(np.array([span.end_time_unix_nano for span in spans], np.uint64)),
         "status_code": pa.array([code for code, _ in statuses], pa.string()),
         "status_message": _texts([message for _, message in statuses]),
-        "dropped_attributes_count": _counts([span.dropped_attributes_count for span in spans]),
+        "dropped_attributes_count": counts(np.array([span.dropped_attributes_count for span in spans], np.int64)),
         "events": _texts([_listed(span.events, trace_pb2.Span.Event, otlp.event) for span in spans]),
-        "dropped_events_count": _counts([span.dropped_events_count for span in spans]),
+        "dropped_events_count": counts(np.array([span.dropped_events_count for span in spans], np.int64)),
         "links": _texts([_listed(span.links, trace_pb2.Span.Link, otlp.link) for span in spans]),
-        "dropped_links_count": _counts([span.dropped_links_count for span in spans]),
+        "dropped_links_count": counts(np.array([span.dropped_links_count for span in spans], np.int64)),
     }
 
 
@@ -120,9 +114,9 @@ def _ids(values: list[bytes], length: int) -> pa.Array:
     octets = np.frombuffer(joined, np.uint8)
     count = len(values)
     if octets.size != count * length or {len(value) for value in values} != {length}:
-        raise _Unusual
+        raise Unusual
     if not octets.reshape(count, length).any(axis=1).all():
-        raise _Unusual
+        raise Unusual
     offsets = np.arange(count + 1, dtype=np.int32) * (2 * length)
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(joined.hex().encode()))
 
@@ -133,7 +127,7 @@ def _parents(values: list[bytes]) -> pa.Array:
     joined = b"".join(values)
     present = lengths != 0
     if not np.isin(lengths, (0, 8)).all() or not np.frombuffer(joined, np.uint8).reshape(-1, 8).any(axis=1).all():
-        raise _Unusual
+        raise Unusual
     offsets = np.zeros(len(values) + 1, np.int32)
     np.cumsum(lengths * 2, out=offsets[1:])
     valid = pa.py_buffer(np.packbits(present, bitorder="little"))
@@ -142,17 +136,20 @@ def _parents(values: list[bytes]) -> pa.Array:
     )
 
 
-def _times(values: list[int]) -> pa.Array:
-    times = np.array(values, np.uint64)
-    if (times >= otlp.MAX_TIME_NS).any():
-        raise _Unusual
-    return pa.array(times.astype(np.int64))
+def times(values: NDArray[np.uint64]) -> pa.Array:
+    """Points in time.
+
+    Raises:
+        Unusual: one of them is refused.
+    """
+    if (values >= otlp.MAX_TIME_NS).any():
+        raise Unusual
+    return pa.array(values.astype(np.int64))
 
 
-def _counts(values: list[int]) -> pa.Array:
+def counts(values: NDArray[np.int64]) -> pa.Array:
     """Counts and flags, of which zero says nothing."""
-    counts = np.array(values, np.int64)
-    return pa.array(counts, mask=counts == 0) if counts.any() else _nulls(len(values), pa.int64())
+    return pa.array(values, mask=values == 0) if values.any() else _nulls(len(values), pa.int64())
 
 
 def _texts(values: list[str | None]) -> pa.Array:
@@ -271,13 +268,27 @@ def _one_by_one(span: Any, row: int, cells: list[list[Any] | None], count: int) 
     return text
 
 
-def _add_shells(columns: dict[str, pa.Array], shells: Sequence[dict[str, Any]], counts: Sequence[int]) -> None:
-    """Repeat what resources and scopes say on each of their spans, where the span does not say it itself."""
-    indices = pa.array(np.repeat(np.arange(len(counts)), counts))
+def table(
+    columns: dict[str, pa.Array], shells: Sequence[dict[str, Any]], spans_of: Sequence[int], received_ns: int
+) -> pa.Table:
+    """The columns that spans fill, and what resources and scopes say, repeated on each of their spans that does not
+    say it itself.
+
+    Args:
+        shells: by scope.
+        spans_of: how many spans each of these has.
+    """
+    indices = pa.array(np.repeat(np.arange(len(shells)), spans_of))
     for name in {name for shell in shells for name, value in shell.items() if value is not None}:
         values = pa.array([shell.get(name) for shell in shells], otlp.SPANS_SCHEMA.field(name).type)
         inherited = pa.repeat(values[0], len(indices)) if len(shells) == 1 else values.take(indices)
         columns[name] = pc.coalesce(columns[name], inherited) if name in columns else inherited
+    columns["received_ns"] = pa.repeat(received_ns, len(indices))
+    arrays = [
+        columns[field.name] if field.name in columns else _nulls(len(indices), field.type)
+        for field in otlp.SPANS_SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=otlp.SPANS_SCHEMA)
 
 
 def _frames() -> Any:

@@ -1,7 +1,7 @@
 """Decode OTLP trace requests, protobuf and JSON, into the columns of `spans`. No I/O, no clock.
 
-This is the readable decoder, and the authority on what a request means; `fragments.py` does the same faster for
-protobuf.
+This is the readable decoder, and the authority on what a request means; for protobuf `scanner.py` does the same faster,
+and `fragments.py` where there is no compiler.
 
 What is taken and what is not:
 

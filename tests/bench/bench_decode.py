@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import httpx
 
-from telemetry.receiver import fragments, otlp
+from telemetry.receiver import fragments, otlp, scanner
 from telemetry.store.duck import Store
 from telemetry.store.writer import Writer
 from tests.support.otlp import RECEIVED_NS, Request, to_json
@@ -42,6 +42,7 @@ def _decoders(kind: str, message: Request, count: int) -> dict[str, float]:
     body, text = message.SerializeToString(), to_json(message)
     rates = {
         "parse": _rate(lambda: Request.FromString(body), count),
+        "scanner": _rate(lambda: scanner.decode_protobuf(body, RECEIVED_NS), count),
         "fragments": _rate(lambda: fragments.decode_protobuf(body, RECEIVED_NS), count),
         "readable": _rate(lambda: otlp.decode_protobuf(body, RECEIVED_NS), count),
         "json": _rate(lambda: otlp.decode_json(text, RECEIVED_NS), count),

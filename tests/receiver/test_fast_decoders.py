@@ -1,4 +1,4 @@
-"""The fast decoder says what the readable one says, about any bytes."""
+"""The fast decoders say what the readable one says, about any bytes."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import fragments, otlp
+from telemetry.receiver import fragments, otlp, scanner
 from tests.support.otlp import RECEIVED_NS, Request, attribute, mutated, request, requests, span
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,11 +23,12 @@ def outcome(decode: Any, body: bytes) -> Any:
 
 
 def same(body: bytes) -> None:
-    """Both decoders agree, also when the fast one sees the attributes for the second time."""
+    """All decoders agree, also when the fast ones see the attributes for the second time."""
     expected = outcome(otlp.decode_protobuf, body)
 
-    assert outcome(fragments.decode_protobuf, body) == expected
-    assert outcome(fragments.decode_protobuf, body) == expected
+    for _ in range(2):
+        assert outcome(fragments.decode_protobuf, body) == expected
+        assert outcome(scanner.decode_protobuf, body) == expected
 
 
 @QUICK
@@ -59,16 +60,25 @@ def test_repeated_keys(attributes: list[Any]) -> None:
     same(request(span(attributes=attributes), span(attributes=[attribute("server.port", 1)])).SerializeToString())
 
 
-def test_usual_requests_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request as SDKs send it is not left to the readable decoder."""
-    monkeypatch.setattr(otlp, "decode_protobuf", None)
+@pytest.mark.parametrize(
+    ("fast", "slow"),
+    [
+        (fragments, otlp),
+        pytest.param(
+            scanner, fragments, marks=pytest.mark.skipif(not scanner.compiled(), reason="no C compiler at installation")
+        ),
+    ],
+)
+def test_usual_requests_take_the_fast_way(fast: Any, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request as SDKs send it is not left to a slower decoder."""
+    monkeypatch.setattr(slow, "decode_protobuf", None)
     message = request(
         span(attributes=[attribute("session.id", "s"), attribute("n", 1), attribute("server.port", "443")], flags=257),
         span(parent_span_id=b"12345678", status={"code": 2, "message": "m"}, events=[{"name": "e"}], links=[{}]),
         **{"service.name": "kiosk", "cloud.region": "r"},
     )
 
-    assert fragments.decode_protobuf(message.SerializeToString(), RECEIVED_NS).table.num_rows == 2
+    assert fast.decode_protobuf(message.SerializeToString(), RECEIVED_NS).table.num_rows == 2
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
