@@ -13,9 +13,10 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from starlette.types import ASGIApp
 
 from telemetry.errors import Overloaded, StoreError
-from telemetry.receiver.answers import _NOT_KEPT
+from telemetry.receiver.answers import _NOT_KEPT, answer_to, encoded, traces_response
 from telemetry.receiver.http import otlp_app
 from telemetry.receiver.intake import Intake, Limits
+from telemetry.receiver.otlp import Rejection
 from tests.support.otlp import request, span, to_json
 from tests.support.receiving import KeptSpans
 
@@ -380,6 +381,15 @@ async def test_logs_and_metrics_empty_or_bad(signal: str) -> None:
     assert (empty.status_code, empty.content) == (200, b"")
     assert bad.status_code == 400
     assert shapeless.status_code == 200
+
+
+def test_responses_are_short() -> None:
+    """However much was rejected, for reasons however long, the answer stays far below the 4 MiB that senders read."""
+    rejected = [Rejection("x" * 10_000, 1_000_000, "y" * 10_000)] * 1_000
+
+    for encoding in ("protobuf", "json"):
+        assert len(encoded(traces_response(rejected), encoding)) < 2_000
+        assert len(encoded(answer_to(StoreError("z" * 100_000)).status, encoding)) < 2_000
 
 
 def test_nothing_reads_the_wall_clock() -> None:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import otlp
@@ -359,6 +361,38 @@ def test_json_span_that_is_rejected(fields: dict[str, Any]) -> None:
 
     assert decoded.table.num_rows == 0
     assert [rejection.count for rejection in decoded.rejected] == [1]
+
+
+def test_unknown_fields_of_protobuf() -> None:
+    """Fields that no version of ours knows are ignored at every level, and change nothing of what is known."""
+    unknown = b"\xc2\x3e\x03abc\xc8\x3e\x07"  # field 1000 as bytes, field 1001 as a number
+    known, resource, scope = Request(), trace_pb2.ResourceSpans(), trace_pb2.ScopeSpans()
+    inner = span(attributes=[attribute("a", 1)], events=[{"name": "e"}])
+    scope.spans.append(trace_pb2.Span.FromString(inner.SerializeToString() + unknown))
+    resource.scope_spans.append(trace_pb2.ScopeSpans.FromString(scope.SerializeToString() + unknown))
+    known.resource_spans.append(trace_pb2.ResourceSpans.FromString(resource.SerializeToString() + unknown))
+    body = known.SerializeToString() + unknown
+
+    assert len(body) > len(request(inner).SerializeToString()) + 3 * len(unknown)
+    decoded, expected = (otlp.decode_protobuf(each, RECEIVED_NS) for each in (body, plain(inner)))
+    assert decoded.rejected == ()
+    assert decoded.table.equals(expected.table)
+
+
+def plain(inner: trace_pb2.Span) -> bytes:
+    """A request with one span and nothing else."""
+    scope = trace_pb2.ScopeSpans(spans=[inner])
+    return Request(resource_spans=[trace_pb2.ResourceSpans(scope_spans=[scope])]).SerializeToString()
+
+
+def test_references_to_string_tables() -> None:
+    """References to the string table of profiles, which a trace has none of, count as absent and reject nothing."""
+    value = common_pb2.AnyValue.FromString(b"\x40\x05")  # string_value_strindex = 5
+    pair = common_pb2.KeyValue.FromString(b"\x18\x04" + common_pb2.KeyValue(value=value).SerializeToString())
+    decoded = otlp.decode_protobuf(plain(span(attributes=[pair, attribute("a", 1)])), RECEIVED_NS)
+
+    assert decoded.rejected == ()
+    assert json.loads(decoded.table["attributes"][0].as_py()) == {"": None, "a": 1}
 
 
 def test_broken_resource_refuses_its_spans() -> None:
