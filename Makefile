@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench fuzz screenshots lock clean test-pages test-senders
+.PHONY: help setup demo test check format bench bench-reports fuzz screenshots lock clean test-pages test-senders
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ format: setup  ## let ruff rewrite what it can
 
 bench: setup  ## measure; results go to tests/bench/results/
 	@$(BIN)/python -m tests.bench
+
+bench-reports: setup  ## measure every report, beside ClickHouse over the collector's table (chDB, fetched on demand)
+	@test -x build/chdb/bin/python || $(PYTHON) -m venv build/chdb
+	@$(BIN)/uv pip install --quiet --python build/chdb/bin/python chdb==4.4.0
+	@BENCH_CHDB=build/chdb/bin/python $(BIN)/python -m tests.bench reports
 
 fuzz: setup  ## a million mutated requests against the receiver's decoders
 	@$(BIN)/python -m tests.fuzz

@@ -47,7 +47,8 @@ with counts as (
 at_risk as (
   select
     *,
-    sum(ended) over (partition by bucket_ns, step, part order by duration_ms desc) as waiting,
+    sum(ended) over (partition by bucket_ns, step, part)
+      - sum(ended) over (partition by bucket_ns, step, part order by duration_ms) + ended as waiting,
     sum(completed) over (partition by bucket_ns, step, part order by duration_ms) as completed_so_far,
     sum(completed) over (partition by bucket_ns, step, part) as completed_in_all
   from counts

@@ -1,9 +1,10 @@
 """What each report costs as the store grows, cold and warm, and what the collector's own table costs for the same.
 
-Every size is a fleet of 90 days from the simulator's generator; reports are asked over its last 7 days, and over all.
-`BENCH_REPORT_SPANS` names the sizes, `1000000,10000000` unless given; `100000000` takes half an hour and 30 GB.
+Every store is a fleet from the simulator's generator; reports are asked over its last 7 days, and over all.
+`BENCH_REPORT_SPANS` names the sizes, each with its days unless they are 90: `1000000,10000000,10000000/9` unless given.
+Ten million spans over nine days are as dense as 100 million over 90; `100000000` takes an hour and 30 GB.
 The same questions are put to ClickHouse inside chDB over the table of the Collector's exporter, side by side, if
-`BENCH_CHDB` names a Python that has it (`make bench-chdb` makes one).
+`BENCH_CHDB` names a Python that has it; `make bench-reports` makes one.
 """
 
 import json
@@ -31,7 +32,8 @@ from tests.bench import fleets
 from tests.bench.questions import QUESTIONS, WITHOUT_UNFINISHED, loading
 
 RUNS = 3
-RANGES = {"7d": 7, "90d": 90}
+RANGES = ("7d", "100d")
+"""The last 7 days, and all."""
 LARGEST_COMPARED = int(os.environ.get("BENCH_CHDB_SPANS", "10000000"))
 """chDB fills the collector's table with some 60,000 spans a second."""
 CHUNK_DAYS = 5
@@ -39,23 +41,23 @@ CHUNK_DAYS = 5
 
 
 def main() -> dict[str, Any]:
-    sizes = [int(size) for size in os.environ.get("BENCH_REPORT_SPANS", "1000000,10000000").split(",")]
+    given = os.environ.get("BENCH_REPORT_SPANS", "1000000,10000000,10000000/9")
     chdb = os.environ.get("BENCH_CHDB")
     figures = {}
-    for spans in sizes:
-        print(f"{spans:,} spans", file=sys.stderr, flush=True)
+    for size in map(fleets.Size.read, given.split(",")):
+        print(size, file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
-            figures[str(spans)] = size_of(Path(folder), spans, chdb if spans <= LARGEST_COMPARED else None)
+            figures[str(size)] = size_of(Path(folder), size, chdb if size.spans <= LARGEST_COMPARED else None)
         write(figures)
     return figures
 
 
-def size_of(folder: Path, spans: int, chdb: str | None) -> dict[str, Any]:
+def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]:
     """Build the stores of one size and measure them."""
-    copies, base, path = fleets.copies_of(spans), folder / "base.duckdb", folder / "store.duckdb"
-    fleets.fill(base, spans // copies)
+    copies, base, path = size.copies, folder / "base.duckdb", folder / "store.duckdb"
+    fleets.fill(base, size)
     if chdb:
-        export(base, folder)
+        export(base, folder, size.days)
     if copies > 1:
         begun = time.perf_counter()
         fleets.multiply(base, path, copies)
@@ -70,17 +72,17 @@ def size_of(folder: Path, spans: int, chdb: str | None) -> dict[str, Any]:
             "select session_id, start_ns from connections where session_id is not null limit 1 offset 1000"
         )
         session_id = str(session["session_id"][0])
-    for label, days in RANGES.items():
-        print(f"  the last {label}: cold, warm, memory", file=sys.stderr, flush=True)
-        figures[label] = {name: measured(path, name, days, session_id) for name in reports.catalogue()}
+    for since in RANGES:
+        print(f"  the last {since}: cold, warm, memory", file=sys.stderr, flush=True)
+        figures[since] = {name: measured(path, name, since, size.now_ns, session_id) for name in reports.catalogue()}
     if chdb:
-        figures["otel_traces"] = compare(path, folder, chdb, copies, session_id)
+        figures["otel_traces"] = compare(path, folder, chdb, size, session_id)
     return figures
 
 
-def measured(path: Path, name: str, days: int, session_id: str) -> dict[str, float]:
+def measured(path: Path, name: str, since: str, now_ns: int, session_id: str) -> dict[str, float]:
     """One report from a file that nobody has read yet, then again: milliseconds, and megabytes at the most."""
-    given: dict[str, object] = {"since": f"{days}d", "id": session_id}
+    given: dict[str, object] = {"since": since, "id": session_id}
     given = {key: value for key, value in given.items() if key in {param.name for param in reports.find(name).params}}
     if name == "timeline":
         del given["since"]
@@ -90,7 +92,7 @@ def measured(path: Path, name: str, days: int, session_id: str) -> dict[str, flo
         with peak() as most:
             for _ in range(1 + RUNS):
                 begun = time.perf_counter()
-                reports.execute(name, given, store, now_ns=fleets.NOW_NS)
+                reports.execute(name, given, store, now_ns=now_ns)
                 times.append((time.perf_counter() - begun) * 1000)
     found = {"cold_ms": times[0], "warm_ms": statistics.median(times[1:]), "memory_mb": max(0, most[0] - before)}
     print(f"    {name:<18} " + " ".join(f"{value:8.0f}" for value in found.values()), file=sys.stderr, flush=True)
@@ -130,7 +132,7 @@ class peak:
         self._thread.join()
 
 
-def export(path: Path, folder: Path) -> None:
+def export(path: Path, folder: Path, days: float) -> None:
     """Write the spans as Parquet files that chDB fills the collector's table from."""
     names = (
         "trace_id",
@@ -147,9 +149,9 @@ def export(path: Path, folder: Path) -> None:
     import duckdb
 
     with duckdb.connect(str(path), read_only=True) as connection:
-        for day in range(0, int(fleets.DAYS) + 1, CHUNK_DAYS):
+        for day in range(0, int(days) + 1, CHUNK_DAYS):
             since, until = (fleet.START_NS + at * fleet.DAY_NS for at in (day, day + CHUNK_DAYS))
-            if day + CHUNK_DAYS > fleets.DAYS:
+            if day + CHUNK_DAYS > days:
                 until = 2**62
             connection.execute(
                 f"copy (select {columns} from spans where start_ns >= {since} and start_ns < {until})"
@@ -157,17 +159,17 @@ def export(path: Path, folder: Path) -> None:
             )
 
 
-def compare(path: Path, folder: Path, chdb: str, copies: int, session_id: str) -> dict[str, Any]:
+def compare(path: Path, folder: Path, chdb: str, size: fleets.Size, session_id: str) -> dict[str, Any]:
     """The same questions to both, over the last 7 days: milliseconds, and whether the figures agree."""
-    since, until = (
-        f"toDateTime64('{_time(ns)}', 9, 'UTC')" for ns in (fleets.NOW_NS - 7 * fleet.DAY_NS, fleets.NOW_NS)
-    )
+    since, until = (f"toDateTime64('{_time(ns)}', 9, 'UTC')" for ns in (size.now_ns - 7 * fleet.DAY_NS, size.now_ns))
     asked = {
         name: question.sql.format(since=since, until=until, session=session_id) for name, question in QUESTIONS.items()
     }
-    given = json.dumps({"load": loading(copies), "questions": asked})
+    given = json.dumps({"load": loading(size.copies), "questions": asked})
     script = Path(__file__).with_name("map_schema.py")
-    done = subprocess.run([chdb, script, folder, str(copies)], input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [chdb, script, folder, str(size.copies)], input=given, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     told: dict[str, Any] = json.loads(done.stdout)
@@ -178,7 +180,7 @@ def compare(path: Path, folder: Path, chdb: str, copies: int, session_id: str) -
             params = {key: str(value).format(session=session_id) for key, value in question.params.items()}
             if question.report != "timeline":
                 params["since"] = "7d"
-            ours_ms, table = timed(store, question.report, params)
+            ours_ms, table = timed(store, question.report, params, size.now_ns)
             our_figure = sum(value or 0 for value in table[question.figure].to_pylist())
             their_figure = sum(float(row[-1] or 0) for row in theirs["rows"])
             rows[name] = {
@@ -191,12 +193,12 @@ def compare(path: Path, folder: Path, chdb: str, copies: int, session_id: str) -
     return {key: told[key] for key in ("version", "loaded_s", "spans", "file_mb", "peak_mb")} | {"questions": rows}
 
 
-def timed(store: Store, name: str, params: Mapping[str, object]) -> tuple[float, pa.Table]:
+def timed(store: Store, name: str, params: Mapping[str, object], now_ns: int) -> tuple[float, pa.Table]:
     """The median of several after a first one, and the answer."""
     times = []
     for _ in range(1 + RUNS):
         begun = time.perf_counter()
-        table = reports.execute(name, params, store, now_ns=fleets.NOW_NS)
+        table = reports.execute(name, params, store, now_ns=now_ns)
         times.append((time.perf_counter() - begun) * 1000)
     return statistics.median(times[1:]), table
 
@@ -207,7 +209,6 @@ def _time(ns: int) -> str:
 
 def write(figures: Mapping[str, Any]) -> None:
     """The figures as tables for people."""
-    sizes = {size: f"{int(size) / 1e6:g} M" for size in figures}
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     lines = [
         "# What reports cost",
@@ -226,23 +227,19 @@ def write(figures: Mapping[str, Any]) -> None:
         "|---|---:|---:|---|",
     ]
     for size, found in figures.items():
-        made = (
-            "one fleet"
-            if found["copies"] == 1
-            else f"a fleet of {int(size) / found['copies'] / 1e6:g} M, {found['copies']} times over"
-        )
-        lines.append(f"| {sizes[size]} | {found['spans']:,} | {found['file_mb']:,} | {made} |")
+        made = "one fleet" if found["copies"] == 1 else f"one fleet {found['copies']} times over"
+        lines.append(f"| {size} | {found['spans']:,} | {found['file_mb']:,} | {made} |")
     for label in RANGES:
-        lines += ["", f"## The last {label} of 90 days", ""]
-        lines.append("| report | " + " | ".join(f"{size}: cold | warm | MB" for size in sizes.values()) + " |")
-        lines.append("|---" + "|---:" * 3 * len(sizes) + "|")
+        lines += ["", f"## {'The last 7 days' if label == '7d' else 'All days'}", ""]
+        lines.append("| report | " + " | ".join(f"{size}: cold | warm | MB" for size in figures) + " |")
+        lines.append("|---" + "|---:" * 3 * len(figures) + "|")
         for name in reports.catalogue():
-            cells = (figures[size][label][name] for size in sizes)
+            cells = (figures[size][label][name] for size in figures)
             texts = (f"{c['cold_ms']:.0f} | {c['warm_ms']:.0f} | {c['memory_mb']:.0f}" for c in cells)
             lines.append(f"| {name} | " + " | ".join(texts) + " |")
     for size, found in figures.items():
         if "otel_traces" in found:
-            lines += comparison(sizes[size], found["otel_traces"])
+            lines += comparison(size, found["otel_traces"])
     target = Path(__file__).parent / "results" / "reports.md"
     target.parent.mkdir(exist_ok=True)
     target.write_text("\n".join(lines) + "\n")

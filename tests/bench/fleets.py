@@ -1,7 +1,8 @@
-"""Stores of any size for benchmarks: a fleet up to ten million spans, and copies of it beyond."""
+"""Stores of any size for benchmarks: a fleet of up to ten million spans, and copies of it beyond."""
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +11,8 @@ import duckdb
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 
-DAYS: Final = 90.0
 SPANS_PER_ATTEMPT: Final = 17.8
 """Of the generator, with a heartbeat every five minutes; only to choose how many attempts make a size."""
-NOW_NS: Final = fleet.START_NS + int(DAYS * fleet.DAY_NS)
 LARGEST_FLEET: Final = 10_000_000
 """Spans. A larger store is copies of one of this size: storing 100 million one by one takes most of an hour."""
 _SHIFT_NS: Final = 37 * 10**9
@@ -21,20 +20,43 @@ _SHIFT_NS: Final = 37 * 10**9
 _MOMENTS: Final = ("start_ns", "end_ns", "connected_ns", "disconnected_ns", "last_seen_ns", "received_ns", "at_ns")
 
 
-def copies_of(spans: int) -> int:
-    """How many times over a store of that size holds its fleet."""
-    return max(1, round(spans / LARGEST_FLEET))
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many spans over how many days."""
+
+    spans: int
+    days: float
+
+    @classmethod
+    def read(cls, text: str) -> "Size":
+        """`10000000` over 90 days, or `10000000/9` over nine."""
+        spans, _, days = text.partition("/")
+        return cls(int(spans), float(days or 90))
+
+    def __str__(self) -> str:
+        return f"{self.spans / 1e6:g} M, {self.days:g} d"
+
+    @property
+    def now_ns(self) -> int:
+        """When the fleet's days are over."""
+        return fleet.START_NS + int(self.days * fleet.DAY_NS)
+
+    @property
+    def copies(self) -> int:
+        """How many times over a store of that size holds its fleet."""
+        return max(1, round(self.spans / LARGEST_FLEET))
 
 
-def fill(path: Path, spans: int) -> None:
-    """Make a store of a fleet of about so many spans over 90 days, tended as a serving process tends it."""
+def fill(path: Path, size: Size) -> None:
+    """Make a store of a fleet, once, tended as a serving process tends it."""
     begun = time.perf_counter()
+    attempts = round(size.spans / size.copies / SPANS_PER_ATTEMPT)
     with Store.open(path) as store:
-        for table in fleet.generate(round(spans / SPANS_PER_ATTEMPT), DAYS, seed=1, sample_every_s=300):
+        for table in fleet.generate(attempts, size.days, seed=1, sample_every_s=300):
             store.commit([table])
             store.tend()
         store.tend(now=True)
-    print(f"  stored {spans:,} spans in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    print(f"  stored {attempts:,} attempts in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 def multiply(base: Path, target: Path, copies: int) -> None:
@@ -42,6 +64,7 @@ def multiply(base: Path, target: Path, copies: int) -> None:
     with Store.open(target):
         pass
     with duckdb.connect(str(target)) as connection:
+        connection.execute("set enable_progress_bar = false")
         connection.execute(f"attach '{base}' as base (read_only)")
         tables = connection.execute(
             "select table_name, list(column_name order by column_index) from duckdb_columns() "
