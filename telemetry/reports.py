@@ -169,7 +169,9 @@ class Report:
 
 
 def run(name: str, *, store: "Store | str | os.PathLike[str] | None" = None, **params: object) -> "pd.DataFrame":
-    """Answer a report as a DataFrame: times with time zone, low-cardinality texts as categories.
+    """Answer a report as a DataFrame: times with time zone, durations, low-cardinality texts as categories.
+
+    A column of milliseconds or seconds, such as `p95_ms`, is a duration and loses its unit: `p95`.
 
     Args:
         store: an open Store, a store's file, the URL of a server, or None for the usual place:
@@ -185,8 +187,8 @@ def run(name: str, *, store: "Store | str | os.PathLike[str] | None" = None, **p
 
     if isinstance(store, str | os.PathLike | None):
         with source.opened(store) as asked:
-            return to_pandas(asked.report(name, as_texts(params)))
-    return to_pandas(execute(name, params, store))
+            return with_durations(to_pandas(asked.report(name, as_texts(params))))
+    return with_durations(to_pandas(execute(name, params, store)))
 
 
 def as_texts(params: Mapping[str, object]) -> dict[str, str]:
@@ -461,4 +463,16 @@ def to_pandas(table: pa.Table) -> "pd.DataFrame":
             frame[field.name] = table.column(field.name).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
         elif missing and pa.types.is_boolean(field.type):
             frame[field.name] = table.column(field.name).to_pandas(types_mapper={pa.bool_(): pd.BooleanDtype()}.get)
+    return frame
+
+
+def with_durations(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Turn milliseconds and seconds into durations, whose columns need no unit in their names."""
+    import pandas as pd
+
+    for name in frame.select_dtypes("number").columns:
+        stem, _, unit = name.rpartition("_")
+        if unit in ("ms", "s"):
+            frame[name] = pd.to_timedelta((frame[name].astype("float64") * _UNITS_NS[unit]).round())
+            frame = frame.rename(columns={name: stem})
     return frame

@@ -270,7 +270,20 @@ def test_frames_have_proper_types(tmp_path: Path) -> None:
     assert str(recent["start"].dtype) == "datetime64[ns, UTC]"
     assert str(recent["outcome"].dtype) == "category"
     assert recent["attempt_id"].tolist() == ["attempt-0001", "attempt-0002"]
+    assert recent["connecting"].tolist() == [pd.Timedelta("1200ms"), pd.Timedelta("300ms")]
+    assert recent["connected"].iloc[0] == pd.Timedelta("60s")
     pd.testing.assert_frame_equal(funnel, from_file)
+
+
+@pytest.mark.parametrize("name", reports.catalogue())
+def test_durations_keep_their_columns_apart(name: str, store: Store) -> None:
+    """Without their units, the columns of a report still have names of their own, and no number is a time any more."""
+    required = {param.name: "nothing" for param in reports.find(name).params if param.required}
+
+    frame = reports.run(name, store=store, **required)
+
+    assert frame.columns.is_unique
+    assert not [column for column in frame.select_dtypes("number").columns if column.endswith(("_ms", "_s", "_ns"))]
 
 
 def timedelta_after(seconds: int) -> pd.Timestamp:
