@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-reports fuzz screenshots lock clean test-pages test-senders
+.PHONY: help setup demo test check format bench bench-reports fuzz screenshots lock clean test-pages test-senders soak
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench-reports: setup  ## measure every report, beside ClickHouse over the collec
 
 fuzz: setup  ## a million mutated requests against the receiver's decoders
 	@$(BIN)/python -m tests.fuzz
+
+soak: setup  ## half of full speed for an hour (SOAK_MINUTES=…) with readers and pruning: memory and file stay flat
+	@$(BIN)/python -m tests.soak
 
 crash-test: setup  ## kill a storing process 200 times and count what was lost (about half an hour)
 	@$(BIN)/python -m tests.crash.kill 200

@@ -12,6 +12,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent
 PACKAGES = ("dp-telemetry", "duckdb", "pyarrow", "protobuf", "grpcio", "aiortc", "opentelemetry-sdk")
@@ -30,17 +31,7 @@ def main() -> int:
         print(f"\n== {name} ==", file=sys.stderr, flush=True)
         figures[name] = importlib.import_module(f"tests.bench.bench_{name}").main()
     now = datetime.now(UTC)
-    result = {
-        "at": now.isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": cpu,
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-            "python": platform.python_version(),
-        },
-        "versions": {package: version(package) for package in PACKAGES},
-        "figures": figures,
-    }
+    result = about() | {"figures": figures}
     path = FOLDER / "results" / f"{now:%Y-%m-%d}-{os.cpu_count()}-cores.json"
     path.parent.mkdir(exist_ok=True)
     earlier = json.loads(path.read_text()) if path.exists() else {"figures": {}}
@@ -48,6 +39,20 @@ def main() -> int:
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\nwritten to {path.relative_to(FOLDER.parent.parent)}", file=sys.stderr)
     return 0
+
+
+def about() -> dict[str, Any]:
+    """When, where and with which versions something was measured."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        },
+        "versions": {package: version(package) for package in PACKAGES},
+    }
 
 
 def _cpu() -> str:
