@@ -3,6 +3,7 @@
 Every store is a fleet from the simulator's generator; reports are asked over its last 7 days, and over all.
 `BENCH_REPORT_SPANS` names the sizes, each with its days unless they are 90: `1000000,10000000,10000000/9` unless given.
 Ten million spans over nine days are as dense as 100 million over 90; `100000000` takes an hour and 30 GB.
+`BENCH_FOLDER` keeps the stores for the next run.
 The same questions are put to ClickHouse inside chDB over the table of the Collector's exporter, side by side, if
 `BENCH_CHDB` names a Python that has it; `make bench-reports` makes one.
 """
@@ -46,26 +47,17 @@ def main() -> dict[str, Any]:
     figures = {}
     for size in map(fleets.Size.read, given.split(",")):
         print(size, file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as folder:
-            figures[str(size)] = size_of(Path(folder), size, chdb if size.spans <= LARGEST_COMPARED else None)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(os.environ.get("BENCH_FOLDER", folder))
+            figures[str(size)] = size_of(kept, size, chdb if size.spans <= LARGEST_COMPARED else None)
         write(figures)
     return figures
 
 
 def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]:
-    """Build the stores of one size and measure them."""
-    copies, base, path = size.copies, folder / "base.duckdb", folder / "store.duckdb"
-    fleets.fill(base, size)
-    if chdb:
-        export(base, folder, size.days)
-    if copies > 1:
-        begun = time.perf_counter()
-        fleets.multiply(base, path, copies)
-        print(f"  copied {copies} times in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        base.unlink()
-    else:
-        base.rename(path)
-    figures: dict[str, Any] = {"copies": copies, "file_mb": path.stat().st_size >> 20}
+    """Measure a store of one size."""
+    path, once = fleets.stored(folder, size)
+    figures: dict[str, Any] = {"copies": size.copies, "file_mb": path.stat().st_size >> 20}
     with Store.open(path, read_only=True) as store:
         figures["spans"] = store.info()["spans"]
         session = store.query(
@@ -76,7 +68,9 @@ def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]
         print(f"  the last {since}: cold, warm, memory", file=sys.stderr, flush=True)
         figures[since] = {name: measured(path, name, since, size.now_ns, session_id) for name in reports.catalogue()}
     if chdb:
-        figures["otel_traces"] = compare(path, folder, chdb, size, session_id)
+        with tempfile.TemporaryDirectory(dir=folder) as workplace:
+            export(once, Path(workplace), size.days)
+            figures["otel_traces"] = compare(path, Path(workplace), chdb, size, session_id)
     return figures
 
 

@@ -47,6 +47,21 @@ class Size:
         return max(1, round(self.spans / LARGEST_FLEET))
 
 
+def stored(folder: Path, size: Size) -> tuple[Path, Path]:
+    """The store of that size, made unless it is there already, and the store that it is copies of, or itself."""
+    once = folder / f"{size.spans // size.copies}-{size.days:g}.duckdb"
+    if not once.exists():
+        fill(once, size)
+    if size.copies == 1:
+        return once, once
+    many = folder / f"{size.spans}-{size.days:g}.duckdb"
+    if not many.exists():
+        begun = time.perf_counter()
+        multiply(once, many, size.copies)
+        print(f"  copied {size.copies} times in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    return many, once
+
+
 def fill(path: Path, size: Size) -> None:
     """Make a store of a fleet, once, tended as a serving process tends it."""
     begun = time.perf_counter()
