@@ -47,17 +47,22 @@ with counts as (
 at_risk as (
   select
     *,
-    sum(ended) over (partition by bucket_ns, step, part)
-      - sum(ended) over (partition by bucket_ns, step, part order by duration_ms) + ended as waiting,
-    sum(completed) over (partition by bucket_ns, step, part order by duration_ms) as completed_so_far,
-    sum(completed) over (partition by bucket_ns, step, part) as completed_in_all
+    sum(cast(ended as double)) over (partition by bucket_ns, step, part)
+      - sum(cast(ended as double)) over (
+        partition by bucket_ns, step, part order by duration_ms rows between unbounded preceding and current row
+      ) + ended as waiting,
+    sum(cast(completed as double)) over (
+      partition by bucket_ns, step, part order by duration_ms rows between unbounded preceding and current row
+    ) as completed_so_far,
+    sum(cast(completed as double)) over (partition by bucket_ns, step, part) as completed_in_all
   from counts
 ),
 curves as (
   select
     *,
-    exp(sum(case when completed < waiting then ln(1 - completed / waiting) else -1000 end)
-      over (partition by bucket_ns, step, part order by duration_ms)) - 0.000000001 as still_waiting_ratio,
+    exp(sum(case when completed < waiting then ln(1 - completed / waiting) else -1000 end) over (
+      partition by bucket_ns, step, part order by duration_ms rows between unbounded preceding and current row
+    )) - 0.000000001 as still_waiting_ratio,
     completed_so_far / nullif(completed_in_all, 0) + 0.000000001 as naive_ratio
   from at_risk
 )
