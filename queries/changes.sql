@@ -19,9 +19,10 @@ with attempts as (
     start_ns >= $since and start_ns < $until as is_after,
     start_ns >= coalesce($before_since, 2 * $since - $until)
       and start_ns < coalesce($before_until, $since) as is_before,
-    case when outcome = 'failed' then coalesce(failing_step, 'unknown') end as failing_step,
-    case when outcome = 'failed' then coalesce(error_type, 'unknown') end as error_type,
-    case when outcome = 'failed' then coalesce(detail, 'unknown') end as detail
+    outcome = 'failed' as is_failed,
+    coalesce(failing_step, 'unknown') as failing_step,
+    coalesce(error_type, 'unknown') as error_type,
+    coalesce(detail, 'unknown') as detail
   from connections
   where start_ns >= least(coalesce($before_since, 2 * $since - $until), $since)
     and start_ns < greatest(coalesce($before_until, $since), $until)
@@ -36,60 +37,47 @@ with attempts as (
 ),
 counts as (
   select
-    failing_step,
-    error_type,
-    detail,
-    count(*) filter (where is_before) as before,
-    count(*) filter (where is_after) as after
-  from attempts
-  group by 1, 2, 3
-),
-totals as (
-  select
-    *,
-    sum(before) over () as before_attempts,
-    sum(after) over () as after_attempts,
-    sum(case when error_type is not null then before else 0 end) over () as before_failed,
-    sum(case when error_type is not null then after else 0 end) over () as after_failed,
-    sum(case when error_type is not null then 1 else 0 end) over () + 1 as compared
-  from counts
-),
-compared as (
-  select
     case when is_all then 'all' else failing_step end as failing_step,
     case when is_all then 'all' else error_type end as error_type,
     case when is_all then 'all' else detail end as detail,
-    max(case when is_all then before_failed else before end) as before_failed,
-    max(before_attempts) as before_attempts,
-    max(case when is_all then after_failed else after end) as after_failed,
-    max(after_attempts) as after_attempts,
-    max(compared) as compared
-  from totals
+    count(*) filter (where is_before) as before,
+    count(*) filter (where is_after) as after,
+    count(*) filter (where is_before and is_failed) as before_failed,
+    count(*) filter (where is_after and is_failed) as after_failed
+  from attempts
   cross join (select true as is_all union all select false) as kinds
-  where is_all or error_type is not null
+  where is_all or is_failed
   group by 1, 2, 3
+),
+compared as (
+  select
+    *,
+    max(before) over () as before_attempts,
+    max(after) over () as after_attempts,
+    count(*) over () as compared
+  from counts
 ),
 tests as (
   select
     *,
     before_failed / nullif(before_attempts, 0) as before_ratio,
     after_failed / nullif(after_attempts, 0) as after_ratio,
-  before_failed * before_failed / nullif(before_attempts, 0) / (
-    before_failed + 1.9207294
-    + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
-  ) as before_low_ratio,
-  1 - (before_attempts - before_failed) * (before_attempts - before_failed) / nullif(before_attempts, 0) / (
-    before_attempts - before_failed + 1.9207294
-    + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
-  ) as before_high_ratio,
-  after_failed * after_failed / nullif(after_attempts, 0) / (
-    after_failed + 1.9207294
-    + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
-  ) as after_low_ratio,
-  1 - (after_attempts - after_failed) * (after_attempts - after_failed) / nullif(after_attempts, 0) / (
-    after_attempts - after_failed + 1.9207294
-    + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
-  ) as after_high_ratio,
+    before_failed * before_failed / nullif(before_attempts, 0) / (
+      before_failed + 1.9207294
+      + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
+    ) as before_low_ratio,
+    1 - (before_attempts - before_failed) * (before_attempts - before_failed) / nullif(before_attempts, 0) / (
+      before_attempts - before_failed + 1.9207294
+      + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
+    ) as before_high_ratio,
+    after_failed * after_failed / nullif(after_attempts, 0) / (
+      after_failed + 1.9207294
+      + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
+    ) as after_low_ratio,
+    1 - (after_attempts - after_failed) * (after_attempts - after_failed) / nullif(after_attempts, 0) / (
+      after_attempts - after_failed + 1.9207294
+      + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
+    ) as after_high_ratio,
     abs(after_failed / nullif(after_attempts, 0) - before_failed / nullif(before_attempts, 0)) / nullif(sqrt(
       (before_failed + after_failed) / (before_attempts + after_attempts)
       * (1 - (before_failed + after_failed) / (before_attempts + after_attempts))
