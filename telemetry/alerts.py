@@ -225,7 +225,7 @@ def _judge_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
 def _beyond(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[Status, str]:
     low, high = _interval(rule, row, value)
     interval = f" (95 % between {low:.4g} and {high:.4g})" if (low, high) != (value, value) else ""
-    what = f"{rule.column} is {value:.4g}{interval}"
+    what = f"{rule.column} is {value:.6g}{interval}"
     if rule.above is not None and low > rule.above:
         return Status.FIRING, f"{what}, above {rule.above:g}"
     if rule.below is not None and high < rule.below:
@@ -245,7 +245,7 @@ def _interval(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[float, 
     if not count or not rule.column.endswith("_ratio") or not 0 <= value <= 1:
         return value, value
     middle, spread = value + 1.9207294 / count, 1.959964 * math.sqrt((value * (1 - value) + 0.9603647 / count) / count)
-    return (middle - spread) / (1 + 3.8414588 / count), (middle + spread) / (1 + 3.8414588 / count)
+    return max(0.0, (middle - spread) / (1 + 3.8414588 / count)), min(1.0, (middle + spread) / (1 + 3.8414588 / count))
 
 
 def _is_label(value: object) -> bool:

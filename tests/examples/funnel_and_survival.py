@@ -31,7 +31,8 @@ def draw_curve(curve: pd.DataFrame) -> str:
     lines = ["Who still waits for the first video frame? (Kaplan-Meier, with its 95 % interval)"]
     for row in curve[curve["after"] <= pd.Timedelta("10s")].itertuples():
         bar = "█" * round(WIDTH * row.waiting_ratio)
-        interval = f"({row.waiting_low_ratio:.1%} to {row.waiting_high_ratio:.1%})"
+        known = pd.notna(row.waiting_low_ratio)
+        interval = f"({row.waiting_low_ratio:.1%} to {row.waiting_high_ratio:.1%})" if known else ""
         lines.append(f"{row.after.total_seconds():5.1f} s {bar:<{WIDTH}} {row.waiting_ratio:7.1%} {interval}")
     return "\n".join(lines)
 
