@@ -1,7 +1,7 @@
 -- Which attempts do these ids name?
 --
 -- params:  ids (list of text)
--- returns: one row per attempt and kind of id, latest first
+-- returns: one row per attempt with all that is known of it, and which id names it, latest first
 -- used by: telemetry session ID; the session page
 
 select
@@ -17,12 +17,7 @@ select
     when list_contains($ids, episode_id) then episode_id
     else trace_id
   end as id,
-  trace_id,
-  attempt_id,
-  session_id,
-  episode_id,
-  start_ns,
-  outcome
+  *
 from connections
 where list_contains($ids, attempt_id)
   or list_contains($ids, session_id)

@@ -1,5 +1,6 @@
 """Ask a store the questions of `queries/support/`: SQL lives there, one file a question."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Protocol
@@ -22,11 +23,17 @@ def _text(question: str) -> str:
     return (settings.data_folder("queries") / "support" / f"{question}.sql").read_text(encoding="utf-8")
 
 
+@cache
+def _nulls(question: str) -> Mapping[str, None]:
+    """Every parameter of a question, with nothing in it."""
+    return dict.fromkeys(re.findall(r"\$(\w+)", _text(question)))
+
+
 def ask(source: Source, question: str, params: Mapping[str, object] | None = None) -> list[Row]:
-    """The rows that answer one file of `queries/support/`."""
+    """The rows that answer one file of `queries/support/`; parameters that are not given are null."""
     return ask_table(source, question, params).to_pylist()  # type: ignore[no-any-return]
 
 
 def ask_table(source: Source, question: str, params: Mapping[str, object] | None = None) -> pa.Table:
     """The same as one Arrow table."""
-    return source.query(_text(question), params)
+    return source.query(_text(question), {**_nulls(question), **(params or {})})

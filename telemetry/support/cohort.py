@@ -156,29 +156,39 @@ def _standing(name: str, duration_ns: int, row: Row) -> Standing:
     return Standing(name, duration_ns, n, percentile, row["p50_ns"], row["p95_ns"])
 
 
-def find_twin(attempt: Row, steps: Sequence[Row], source: Source) -> Twin | None:
-    """The nearest attempt that connected, and only what differs; None when nobody connected within a week."""
-    rows = ask(
-        source,
-        "twin",
-        {
-            "trace_id": attempt["trace_id"],
-            "start": attempt["start_ns"],
-            "since": attempt["start_ns"] - 7 * DAY_NS,
-            "until": attempt["start_ns"] + 7 * DAY_NS,
-            **{
-                name: attempt[name]
-                for name in ("server_address", "region", "client_version", "network_type", "runtime", "synthetic")
+def find_twin(attempt: Row, source: Source) -> Row | None:
+    """The row of the attempt that connected and is most like this one, of the same day or else of the same week."""
+    for width_ns in (DAY_NS, 7 * DAY_NS):
+        rows = ask(
+            source,
+            "twin",
+            {
+                "trace_id": attempt["trace_id"],
+                "start": attempt["start_ns"],
+                "since": attempt["start_ns"] - width_ns,
+                "until": attempt["start_ns"] + width_ns,
+                **{
+                    name: attempt[name]
+                    for name in ("server_address", "region", "client_version", "network_type", "runtime", "synthetic")
+                },
             },
-        },
+        )
+        if rows:
+            return rows[0]
+    return None
+
+
+def compare(attempt: Row, twin: Row, steps: Sequence[Row]) -> Twin:
+    """Say only what differs.
+
+    Args:
+        steps: those of both.
+    """
+    mine, theirs = (
+        durations([step for step in steps if step["trace_id"] == one["trace_id"]]) for one in (attempt, twin)
     )
-    if not rows:
-        return None
-    trace_id = rows[0]["trace_id"]
-    twin = ask(source, "attempt", {"trace_id": trace_id})[0]
-    theirs = durations(ask(source, "steps_of", {"trace_id": trace_id}))
     return Twin(
-        trace_id,
+        twin["trace_id"],
         twin["attempt_id"],
         twin["start_ns"] - attempt["start_ns"],
         tuple(
@@ -186,7 +196,7 @@ def find_twin(attempt: Row, steps: Sequence[Row], source: Source) -> Twin | None
             for name in _TWIN_FACTS
             if attempt[name] is not None and twin[name] is not None and attempt[name] != twin[name]
         ),
-        tuple(_different_times(durations(steps), theirs)),
+        tuple(_different_times(mine, theirs)),
     )
 
 

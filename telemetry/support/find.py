@@ -47,6 +47,8 @@ class Found:
     """The whole id."""
     attempts: tuple[Attempt, ...]
     """All that it names, the latest first; never empty. The first is the one to tell about."""
+    row: Row
+    """The row of `connections` of the first."""
 
 
 def resolve(id: str, source: Source, *, about_ns: int | None = None) -> Found:
@@ -88,7 +90,8 @@ def _found(asked: str, words: Sequence[str], rows: list[Row]) -> Found:
     rank = {"attempt": 0, "trace": 1, "session": 2, "episode": 3}
     first = min(rows, key=lambda row: (rank[row["kind"]], words.index(row["id"])))
     same = [row for row in rows if row["kind"] == first["kind"] and row["id"] == first["id"]]
-    return Found(asked, first["kind"], first["id"], tuple(_attempt(row) for row in same))
+    told = {name: value for name, value in same[0].items() if name not in ("kind", "id")}
+    return Found(asked, first["kind"], first["id"], tuple(_attempt(row) for row in same), told)
 
 
 def _by_beginning(beginning: str, source: Source) -> Found | None:

@@ -5,12 +5,14 @@ from typing import Any, Final
 
 from telemetry.support import find, timeline
 from telemetry.support.asking import Row, Source, ask
-from telemetry.support.cohort import Cohort, Twin, find_twin, stand
+from telemetry.support.cohort import Cohort, Twin, compare, find_twin, stand
 from telemetry.support.context import History, Surroundings, history, surroundings
 from telemetry.support.timeline import Bar, Moment, Rung
 from telemetry.support.verdict import Verdict, judge, plain
 
 _CANDIDATE_KINDS: Final = ("host", "srflx", "relay")
+_ASTRAY_NS: Final = 3_600_000_000_000
+"""How far the clocks of others that add spans to the trace may be astray: the attempt's own set the bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,11 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
     """
     found = find.resolve(id, source, about_ns=about_ns)
     first, *rest = found.attempts
-    attempt = ask(source, "attempt", {"trace_id": first.trace_id})[0]
-    spans = ask(source, "spans_of", {"trace_id": first.trace_id})
-    steps = ask(source, "steps_of", {"trace_id": first.trace_id})
-    start_ns = attempt["start_ns"]
+    attempt, start_ns = found.row, found.row["start_ns"]
+    within = {"since": start_ns - _ASTRAY_NS, "until": attempt["last_seen_ns"] + _ASTRAY_NS}
+    spans = ask(source, "spans_of", {"trace_id": first.trace_id, **within})
+    twin = find_twin(attempt, source)
+    steps = ask(source, "steps_of", {"trace_ids": [first.trace_id, *([twin["trace_id"]] if twin else [])]})
     verdict = judge(attempt, spans)
     told = history(attempt, source)
     moments, left_out = timeline.moments(spans, start_ns)
@@ -107,8 +110,8 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
         missing=timeline.missing(spans, attempt),
         history=told,
         surroundings=surroundings(attempt, verdict, told, source),
-        cohort=stand(attempt, steps, source),
-        twin=find_twin(attempt, steps, source),
+        cohort=stand(attempt, [step for step in steps if step["trace_id"] == first.trace_id], source),
+        twin=compare(attempt, twin, steps) if twin else None,
         link=f"/sessions/{attempt['attempt_id']}",
     )
 
