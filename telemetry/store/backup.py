@@ -55,7 +55,7 @@ def _fill(store: Store, copy: Path) -> None:
                 for relation in relations.MERGED:
                     name = relation.name
                     connection.execute(f"insert into copy.stored.{name} by name from stored.{name}")
-                    connection.execute(relation.merge(f"stored.{relation.source}_inbox", into=f"copy.stored.{name}"))
+                    connection.execute(relation.fold(f"stored.{relation.source}_inbox", into=f"copy.stored.{name}"))
                 connection.execute("insert into copy.stored.spans by name from stored.spans")
                 connection.execute("insert into copy.stored.spans by name from stored.spans_inbox")
                 expected = connection.execute("select count(*) from main.spans").fetchall()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telemetry.store.opening import SCHEMA_VERSION
-from telemetry.store.relations import MERGED
+from telemetry.store.relations import DEFINED
 
 if TYPE_CHECKING:
     from telemetry.store.duck import Store
@@ -35,7 +35,8 @@ def info(store: "Store") -> dict[str, Any]:
         "(select max(received_ns) from spans) as last_received_ns"
     ).to_pylist()[0]
     blocks = store.query(
-        "select block_size, total_blocks, free_blocks, wal_size from pragma_database_size()"
+        "select block_size, total_blocks, free_blocks, wal_size from pragma_database_size() "
+        "where database_name <> 'tail'"
     ).to_pylist()[0]
     wal = store.path.with_name(store.path.name + ".wal")
     return {
@@ -55,16 +56,12 @@ def verify(store: "Store") -> list[Check]:
     Reads every span: seconds for each ten million.
     """
     checks = []
-    for relation in MERGED:
-        if relation.source != "spans":
-            continue
-        keys = ", ".join(relation.keys)
-        name = relation.name
+    for name, keys in DEFINED.items():
         row = store.query(
-            f"with kept as materialized (from main.{name}), defined as materialized (from definition.{name}), "
+            f"with kept as materialized (from {name}), defined as materialized (from definition.{name}), "
             "different as (select * from ((from kept except from defined) union all (from defined except from kept))) "
             f"select (select count(*) from defined) as row_count, count(*) as differing, "
-            f"min(concat_ws(' ', {keys})) as example from different"
+            f"min(concat_ws(' ', {', '.join(keys)})) as example from different"
         ).to_pylist()[0]
         checks.append(Check(f"{name} equal their definition", row["row_count"], row["differing"], row["example"]))
     row = store.query(

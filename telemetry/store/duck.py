@@ -24,6 +24,7 @@ from telemetry.store import opening, relations
 from telemetry.store.ledger import Ledger
 from telemetry.store.reading import Reader
 from telemetry.store.recent import GENERATION, Hashes, Recent
+from telemetry.store.tail import Tail
 
 FOLD_ROWS: Final = 122_880
 """Waiting spans that make a fold worthwhile: one row group of DuckDB.
@@ -35,6 +36,9 @@ CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
 REMEMBERED_NS: Final = 15 * 60 * 1_000_000_000
 """On opening, spans of the last quarter of an hour before the last one are remembered: senders repeat what a crash
 left unacknowledged. Collectors give up after five minutes."""
+
+IDLE_READERS: Final = 4
+"""Connections kept for the next query: making one takes some 20 ms."""
 
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
@@ -73,6 +77,7 @@ class Store:
         self._writing = threading.RLock()
         """Taken after `_tending` where both are needed."""
         self._readers: set[Reader] = set()
+        self._idle: list[Reader] = []
         self._readers_lock = threading.Lock()
         self._closed = False
         self._connect()
@@ -179,6 +184,7 @@ class Store:
                 self._writer.execute(f"insert into stored.spans_{self._side} select {self._values} from batch")
             self._writer.execute(f"insert into stored.ledger_{self._side} by name from entries")
             self._writer.execute("commit")
+        self._tail.changed()
         for rest, added in zip(kept, hashes, strict=True):
             if rest.num_rows:
                 self._recent.add(added, pc.min(rest["received_ns"]).as_py())
@@ -288,7 +294,8 @@ class Store:
             return
         with self.transaction(connection):
             for relation in relations.MERGED:
-                connection.execute(relation.fold(side))
+                source = f"stored.{relation.source}_{side}"
+                connection.execute(relation.fold(source, into=f"stored.{relation.name}"))
             connection.execute(f"insert into stored.spans by name from stored.spans_{side}")
             for name in relations.INBOXES:
                 connection.execute(f"drop table stored.{name}_{side}")
@@ -314,6 +321,7 @@ class Store:
                 self.trouble = refusal.message
                 raise refusal from error
             finally:
+                self._tail.changed()
                 connection.close()
 
     @contextlib.contextmanager
@@ -362,14 +370,24 @@ class Store:
         with self._readers_lock:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
-            reader = Reader(self._root.cursor())
+            reader = self._idle.pop() if self._idle else self._new_reader()
             self._readers.add(reader)
         try:
             yield reader
         finally:
-            reader.close()
             with self._readers_lock:
                 self._readers.discard(reader)
+                keep = reader.reusable and not self._closed and len(self._idle) < IDLE_READERS
+                if keep:
+                    self._idle.append(reader)
+            if not keep:
+                reader.close()
+
+    def _new_reader(self) -> Reader:
+        connection = self._root.cursor()
+        for statement in relations.reading():
+            connection.execute(statement)
+        return Reader(connection, self._tail.begin)
 
     def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
         """All spans of some attempts, by time: VARIANT columns as JSON text.
@@ -424,6 +442,7 @@ class Store:
             self._names = [name for name, _ in self._columns]
             self._values = ", ".join(f"{n}::json::variant" if k == "VARIANT" else n for n, k in self._columns)
             self._writer = self._root.cursor()
+            self._tail = Tail(self._root.cursor())
             self._side = "a"
             self._waiting_rows = self._root.execute("select count(*) from stored.spans_inbox").fetchall()[0][0]
             self._recent = Recent(self._remembered)
@@ -452,7 +471,8 @@ class Store:
     def _disconnect(self) -> None:
         with self._readers_lock:
             self._closed = True
-            readers = list(self._readers)
+            readers = [*self._readers, *self._idle]
+            self._idle.clear()
         for reader in readers:
             reader.cancel()
         for reader in readers:

@@ -33,6 +33,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.D
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
+        connection.execute("attach ':memory:' as tail (read_only false)")
         connection.execute(f"set allowed_directories = [{_quoted(scratch(path))}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
@@ -55,7 +56,12 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
         SchemaMismatch: the file was written by a newer version, or by an older one and may not be changed.
         StoreError: it is a DuckDB file, but no store.
     """
-    tables = {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    tables = {
+        name
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where database_name <> 'tail'"
+        ).fetchall()
+    }
     if not tables and not read_only:
         _make(connection)
         return
@@ -134,7 +140,7 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         if relation.source == "spans":
             connection.execute(f"drop table stored.{relation.name}")
             connection.execute(relation.table)
-            connection.execute(relation.merge("stored.spans", into=f"stored.{relation.name}"))
+            connection.execute(relation.fold("stored.spans", into=f"stored.{relation.name}"))
     for statement in relations.views([name for name, _ in columns]):
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import duckdb
@@ -17,8 +17,15 @@ _AGAIN_S: Final = 0.02
 class Reader:
     """One connection, one query at a time; `cancel` may come from any thread. Made by `Store.reader`."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, begin: Callable[[duckdb.DuckDBPyConnection], None]
+    ) -> None:
+        """
+        Args:
+            begin: begins a reading transaction on it.
+        """
         self._connection = connection
+        self._begin = begin
         self._cancelled = False
         self._busy = threading.Lock()
 
@@ -48,6 +55,11 @@ class Reader:
         with self._answered(sql, params, None) as answer:
             yield answer.to_arrow_reader(rows)
 
+    @property
+    def reusable(self) -> bool:
+        """Whether further queries may be asked."""
+        return not self._cancelled
+
     def cancel(self) -> None:
         """End the query that runs, wait until it has ended, and refuse the next ones."""
         self._cancelled = True
@@ -71,13 +83,14 @@ class Reader:
         self, sql: str, params: Mapping[str, object] | None, timeout_s: float | None
     ) -> Iterator[duckdb.DuckDBPyRelation]:
         done = threading.Event()
+        timer = threading.Thread(target=self._end_after, args=(timeout_s, done), daemon=True) if timeout_s else None
         with self._busy:
             if self._cancelled:
                 raise StoreError("the query was cancelled")
             try:
-                if timeout_s:
-                    threading.Thread(target=self._end_after, args=(timeout_s, done), daemon=True).start()
-                self._connection.execute("begin transaction read only")
+                if timer:
+                    timer.start()
+                self._begin(self._connection)
                 answer = self._connection.sql(sql, params=dict(params or {}))
                 if answer is None:
                     raise StoreError("only a statement that answers with rows can be asked")
@@ -92,5 +105,7 @@ class Reader:
                 raise StoreError(f"the query failed: {error}") from error
             finally:
                 done.set()
+                if timer and timer.ident:
+                    timer.join()  # so that it interrupts no later query
                 with contextlib.suppress(duckdb.Error):  # a failure may have ended it already
                     self._connection.execute("rollback")

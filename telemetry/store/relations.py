@@ -1,16 +1,21 @@
-"""Say in SQL how `connections` and `steps` are kept up to date. Makes text; knows no database.
+"""Say in SQL how `connections`, `verdicts` and `steps` are kept up to date. Makes text; knows no database.
 
 The files in `queries/schema/` define each relation as a view over `spans`. Reading 100 million spans for every report
-would be slow, so the store keeps rows that are merged already, and three schemas tell them apart:
+would be slow, so the store keeps rows that are computed already, and four schemas tell them apart:
 
 - `stored`: what is on disk. New spans arrive in `stored.spans_a` or `stored.spans_b`, the inboxes.
   Now and then an inbox is *folded*: its spans move to `stored.spans`, and what they say is merged into
   `stored.connections` and `stored.steps`. The ledger of requests goes the same way, into `stored.ingest`.
-- `main`: what reports read. Every relation is the stored rows and the inboxes together, so it is complete at any time.
-- `definition`: the files' own text, computed from all spans. `main` must equal it; `telemetry store verify` compares.
+- `tail`: the rows of attempts that the inboxes touch, complete, in memory. It is made anew by the first query after a
+  commit (`tail.py`), so that every other query is planned and answered as if it read one table.
+- `definition`: the files' own text, computed from all spans. Views in `main` say the same, for whoever opens the file
+  with another program.
+- `temp`, of a reader's connection: what reports read, stored rows and the tail. It must equal `definition`;
+  `telemetry store verify` compares.
 
 It works because every column of a definition's inner select is a minimum, a maximum, a logical or, a count or a sum:
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
+What a definition derives from them, and an attempt's verdict, is computed from the merged row whenever that changes.
 """
 
 import graphlib
@@ -38,14 +43,8 @@ _MERGE = {
     "count": "sum({0})::bigint",
     "sum": "sum({0})::bigint",
 }
-_UPDATE = {
-    "min": "least(kept.{0}, fresh.{0})",
-    "max": "greatest(kept.{0}, fresh.{0})",
-    "bool_or": "greatest(kept.{0}, fresh.{0})",
-    "count": "kept.{0} + fresh.{0}",
-    "sum": "kept.{0} + fresh.{0}",
-}
-"""`least` and `greatest` pass over nulls, as the aggregates do."""
+_VERDICT: Final = ("rule", "owner", "certainty")
+"""What `verdicts` adds to the columns of `connections`; kept in the same row."""
 
 
 def definition(name: str) -> str:
@@ -81,6 +80,8 @@ class Merged:
     keys: tuple[str, ...]
     aggregates: dict[str, str]
     """Column to the aggregate function that makes it."""
+    inner: tuple[str, ...]
+    """Merged columns that the outer select leaves out."""
 
     @classmethod
     def read(cls, name: str) -> "Merged":
@@ -104,54 +105,79 @@ class Merged:
                 keys.append(found[1])
             else:
                 raise StoreError(f"queries/schema/{name}.sql: `{bare}` is neither a key nor one aggregate on one line")
-        return cls(name, rest.split()[0], partial, final, tuple(keys), aggregates)
-
-    def partial_of(self, table: str) -> str:
-        """One row for each key, over a table with the columns of the source."""
-        return re.sub(rf"^from {self.source}$", f"from {table}", self.partial, flags=re.MULTILINE)
+        hidden = re.match(r"select\n  \* exclude \((.*)\),", final)
+        inner = tuple(hidden[1].split(", ")) if hidden else ()
+        return cls(name, rest.split()[0], partial, final, tuple(keys), aggregates, inner)
 
     @property
     def table(self) -> str:
-        """Make the table of merged rows."""
-        return f"create table stored.{self.name} as {self.partial_of(f'stored.{self.source}_a')} limit 0"
+        """Make the table of rows that are kept."""
+        return f"create table stored.{self.name} as\n{self._rows(f'stored.{self.source}_a')} limit 0"
 
-    def fold(self, side: str) -> str:
-        """Merge what an inbox says into the stored rows."""
-        return self.merge(f"stored.{self.source}_{side}", into=f"stored.{self.name}")
+    def fold(self, inbox: str, *, into: str) -> str:
+        """Merge what an inbox says into kept rows.
 
-    def merge(self, table: str, *, into: str) -> str:
-        """Merge what the rows of `table` say into merged rows."""
-        updates = ",\n".join(f"{name} = {_UPDATE[kind].format(name)}" for name, kind in self.aggregates.items())
+        Args:
+            inbox: a table or a view with the columns of the source.
+            into: `stored.NAME`, or a copy of it.
+        """
         return (
-            f"merge into {into} as kept using (\n{self.partial_of(table)}\n) as fresh\n"
-            f"using ({', '.join(self.keys)})\n"
-            f"when matched then update set\n{updates}\nwhen not matched then insert by name"
+            f"merge into {into} as kept using (\n{self.touched(inbox)}\n) as fresh using ({', '.join(self.keys)})\n"
+            "when matched then update by name when not matched then insert by name"
         )
 
-    @property
-    def view(self) -> str:
-        """What reports read: stored rows that no inbox touches, and those touched, merged with what the inboxes say."""
+    def touched(self, inbox: str) -> str:
+        """The complete rows of all that an inbox says anything of: what is kept of them, merged with what it says."""
+        columns = ", ".join((*self.keys, *self.aggregates))
+        semi_join = f"semi join fresh using ({', '.join(self.keys)})"
+        return self._rows(inbox, f"select {columns} from stored.{self.name} {semi_join}\nunion all by name\n")
+
+    def _rows(self, inbox: str, kept: str = "") -> str:
+        """Rows with all that is derived from them.
+
+        Args:
+            kept: begins a union with other rows of the same keys.
+        """
         keys = ", ".join(self.keys)
-        aggregates = ",\n".join(f"{_MERGE[kind].format(name)} as {name}" for name, kind in self.aggregates.items())
-        stored, inbox = f"stored.{self.name}", f"stored.{self.source}_inbox"
-        untouched, touched = "", stored
-        if self.source == "spans":
-            # Leaves all but a few rows out of the grouping. The ledger by the minute is small enough without.
-            traces = f"(select trace_id from {inbox} where attempt_id is not null) using (trace_id)"
-            untouched = f"select * from {stored} anti join {traces}\nunion all by name\n"
-            touched = f"{stored} semi join {traces}"
+        fresh = re.sub(rf"^from {self.source}$", f"from {inbox}", self.partial, flags=re.MULTILINE)
+        merges = ",\n".join(f"{_MERGE[kind].format(name)} as {name}" for name, kind in self.aggregates.items())
+        merged = f"select {keys},\n{merges}\nfrom (\n{kept}from fresh\n) group by {keys}"
+        final = self.final.replace(f"* exclude ({', '.join(self.inner)})", "*")
+        judged = f"(\n{_select('verdicts')}\n)" if self.name == "connections" else self.name
         return (
-            f"create view main.{self.name} as\nwith merged as (\n{untouched}select {keys},\n{aggregates}\nfrom (\n"
-            f"select * from {touched}\nunion all by name\n{self.partial_of(inbox)}\n) group by {keys}\n)\n{self.final}"
+            f"with fresh as materialized (\n{fresh}\n),\nmerged as (\n{merged}\n),\n"
+            f"{self.name} as (\n{final}\n)\nfrom {judged}"
         )
 
-    @property
-    def definition_view(self) -> str:
-        """The definition as it is written, in a schema of its own."""
-        return definition(self.name).replace(f"create view {self.name} as", f"create view definition.{self.name} as")
+    def views(self, kind: str, tail: str) -> list[str]:
+        """What reports read: the rows of `tail`, and the kept rows of all else.
+
+        Args:
+            kind: `view` for the file, `temp view` for a reader's connection.
+            tail: a table, or a select in parentheses, with the complete rows of what waits.
+        """
+        hidden = {self.name: self.inner}
+        if self.name == "connections":
+            hidden = {self.name: (*self.inner, *_VERDICT), "verdicts": self.inner}
+        kept = f"stored.{self.name} anti join tail using ({', '.join(self.keys)})"
+        return [
+            f"create {kind} {name} as\nwith tail as (from {tail})\n"
+            f"select {_all_but(columns)} from {kept}\nunion all\nselect {_all_but(columns)} from tail"
+            for name, columns in hidden.items()
+        ]
+
+
+def _all_but(columns: tuple[str, ...]) -> str:
+    return f"* exclude ({', '.join(columns)})" if columns else "*"
 
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
+DEFINED: Final = {"connections": ("trace_id",), "verdicts": ("trace_id",), "steps": ("trace_id", "step")}
+"""The relations that can be computed from all spans again, with their keys."""
+
+
+_SOURCES: Final = {"spans": "main.spans", "connections": "definition.connections"}
+"""What the definitions in `definition` read."""
 
 
 def tables() -> list[str]:
@@ -167,20 +193,17 @@ def tables() -> list[str]:
 
 
 def plain_views() -> list[str]:
-    """Names of the files that define a view and are not kept merged, each after those that it reads from."""
+    """Names of the files that define a view of which no rows are kept, each after those that it reads from."""
     texts = {file.stem: file.read_text(encoding="utf-8") for file in _folder().glob("*.sql")}
     texts = {name: text for name, text in texts.items() if f"create view {name} as" in text}
     reads = {name: set(re.findall(r"\b(?:from|join) (\w+)", text)) & texts.keys() for name, text in texts.items()}
-    merged = {relation.name for relation in MERGED}
-    return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in merged]
+    kept = {relation.name for relation in MERGED} | DEFINED.keys()
+    return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in kept]
 
 
 def fingerprint() -> str:
     """Changes whenever a definition changes, so that an older file is brought up to date."""
-    text = "".join(definition(name) for name in ("spans", *plain_views())) + "".join(
-        relation.view for relation in MERGED
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256("".join((*tables(), *views([]))).encode()).hexdigest()
 
 
 def inbox(name: str, side: str) -> str:
@@ -192,8 +215,13 @@ def _table(name: str, stored_as: str) -> str:
     return definition(name).replace(f"create table {name} (", f"create table stored.{stored_as} (")
 
 
+def _select(name: str) -> str:
+    """What a view is defined as."""
+    return definition(name).partition(f"create view {name} as\n")[2].rstrip().rstrip(";")
+
+
 def views(span_columns: list[str]) -> list[str]:
-    """Statements that make what reports read.
+    """Statements that make the views in the file.
 
     Args:
         span_columns: Of `spans`, in the order of its definition.
@@ -206,7 +234,38 @@ def views(span_columns: list[str]) -> list[str]:
         "create view stored.ledger_inbox as from stored.ledger_a union all from stored.ledger_b",
         f"create view main.spans as "
         f"select {columns} from stored.spans union all select {columns} from stored.spans_inbox",
-        *(relation.view for relation in MERGED),
-        *(relation.definition_view for relation in MERGED if relation.source == "spans"),
+        *(
+            view
+            for relation in MERGED
+            for view in relation.views("view", f"(\n{relation.touched(f'stored.{relation.source}_inbox')}\n)")
+        ),
         *(definition(name) for name in plain_views()),
+        *(
+            f"create view definition.{name} as\n"
+            + re.sub(
+                r"^from (spans|connections)$", lambda m: f"from {_SOURCES[m[1]]}", _select(name), flags=re.MULTILINE
+            )
+            for name in DEFINED
+        ),
+    ]
+
+
+def tail() -> list[str]:
+    """Statements that make the tail anew, from what waits."""
+    return [
+        f"create or replace table tail.main.{relation.name} as\n{relation.touched(f'stored.{relation.source}_inbox')}"
+        for relation in MERGED
+    ]
+
+
+def empty_tail() -> list[str]:
+    """Statements that make the tail's tables."""
+    return [f"create table tail.main.{relation.name} as from stored.{relation.name} limit 0" for relation in MERGED]
+
+
+def reading() -> list[str]:
+    """Statements by which a connection reads stored rows and the tail, under the names that reports know."""
+    return [
+        *(view for relation in MERGED for view in relation.views("temp view", f"tail.main.{relation.name}")),
+        *(definition(name).replace("create view", "create temp view") for name in plain_views()),
     ]

@@ -64,7 +64,9 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
 
 def used_bytes(store: Store) -> int:
     """Bytes of the file that hold something."""
-    row = store.query("select used_blocks * block_size as used from pragma_database_size()")
+    row = store.query(
+        "select used_blocks * block_size as used from pragma_database_size() where database_name <> 'tail'"
+    )
     return int(row["used"][0].as_py())
 
 

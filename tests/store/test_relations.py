@@ -2,8 +2,10 @@
 
 import random
 import tempfile
+import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +71,7 @@ class TestDelivery:
 
     def test_rows_while_waiting_and_after_folding(self, tmp_path: Path) -> None:
         """Every relation answers the same before and after its spans are folded."""
-        names = [relation.name for relation in relations.MERGED] + relations.plain_views()
+        names = ["ingest", *relations.DEFINED, *relations.plain_views()]
         with Store.open(tmp_path / "s.duckdb") as store:
             store.commit([table(fleet())])
             before = {name: store.query(f"from {name} order by all").to_pylist() for name in names}
@@ -80,6 +82,44 @@ class TestDelivery:
         assert waiting == 0
         assert before == after
         assert all(before.values())
+
+    def test_other_programs(self, tmp_path: Path) -> None:
+        """The file's own views, which any DuckDB reads, say what the store answers, waiting spans included."""
+        names = ["ingest", *relations.DEFINED, *relations.plain_views()]
+        with Store.open(tmp_path / "s.duckdb") as store:
+            store.commit([table(fleet()[::2])])
+            store.tend(now=True)
+            store.commit([table(fleet()[1::2])])
+            expected = {name: store.query(f"from {name} order by all").to_pylist() for name in names}
+        with duckdb.connect(str(tmp_path / "s.duckdb"), read_only=True) as other:
+            waiting = other.sql("select count(*) from stored.spans_inbox").fetchall()[0][0]
+            found = {name: other.sql(f"from {name} order by all").to_arrow_table().to_pylist() for name in names}
+
+        assert waiting > 0
+        assert found == expected
+
+    def test_acknowledged_is_in_the_next_query(self, tmp_path: Path) -> None:
+        """Every relation has what was committed before a query began, though others commit and fold meanwhile."""
+        with Store.open(tmp_path / "s.duckdb") as store:
+            missing = []
+
+            def ask(first: int) -> None:
+                for number in range(first, first + 6):
+                    store.commit([table(attempt(number))])
+                    if number % 3 == 0:
+                        store.tend(now=True)
+                    sql = "select count(*) as n from verdicts join connections using (trace_id) where trace_id = $id"
+                    found = store.query(sql, {"id": table(attempt(number))["trace_id"][0].as_py()})
+                    if found.to_pylist() != [{"n": 1}]:
+                        missing.append(number)
+
+            threads = [threading.Thread(target=ask, args=(first,)) for first in (1, 101)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert missing == []
 
     def test_attempt_in_three_places(self, tmp_path: Path) -> None:
         """An attempt whose spans are folded, in one inbox and in the other is one row."""
