@@ -60,6 +60,10 @@ fuzz: setup  ## a million mutated requests against the receiver's decoders
 soak: setup  ## half of full speed for an hour (SOAK_MINUTES=…) with readers and pruning: memory and file stay flat
 	@$(BIN)/python -m tests.soak
 
+lab: setup  ## make real faults of networks, and hold the verdicts against them (root; five minutes)
+	@sh .ci/install-packages "faults of a network need root and some tools" iproute2 nftables coturn
+	@$(BIN)/python -m tests.lab
+
 crash-test: setup  ## kill a storing process 200 times and count what was lost (about half an hour)
 	@$(BIN)/python -m tests.crash.kill 200
 
@@ -67,7 +71,7 @@ screenshots: setup  ## draw the pages for the README, in both themes
 	@$(BIN)/python -m tests.support.screenshots
 
 lock:  ## resolve the dependencies anew
-	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --upgrade \
+	@$(BIN)/uv pip compile pyproject.toml --extra clickhouse --group dev --universal --generate-hashes --upgrade \
 	  --python-version 3.11 --no-header --no-annotate --quiet -o requirements.lock
 
 clean:  ## remove what setup, tests and tools made

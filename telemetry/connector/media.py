@@ -42,6 +42,7 @@ from telemetry.connector.events import (
 )
 from telemetry.connector.messages import IceServer
 from telemetry.connector.plan import NS_PER_S
+from telemetry.connector.round_trip import RoundTrip
 from telemetry.semconv import Detail
 
 FROZEN_MS: Final = 500
@@ -67,6 +68,7 @@ class Peer:
         self._receivers: dict[str, RTCRtpReceiver] = {}
         self._gates: dict[str, DecoderGate] = {}
         self._screens: dict[str, Screen] = {}
+        self._round_trip = RoundTrip()
         self._tasks: set[asyncio.Task[None]] = set()
         self._negotiating: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -116,9 +118,10 @@ class Peer:
             connection.on("connectionstatechange", self._connection_changed)
             connection.on("track", self._track_came)
             for kind in ("audio", "video"):
-                connection.addTransceiver(
+                transceiver = connection.addTransceiver(
                     tracks.get(kind, kind), direction="sendrecv" if kind in tracks else "recvonly"
                 )
+                self._round_trip.listen(transceiver.sender)
             await connection.setLocalDescription(await connection.createOffer())
         except Exception as error:  # aiortc raises whatever it stumbles over in the server's list.
             _log.debug("no offer could be made", exc_info=error)
@@ -246,11 +249,8 @@ class Peer:
                 found[lost] = stream.packets_lost
                 # aiortc counts jitter in units of the RTP clock; W3C in seconds.
                 found[jitter] = stream.jitter / _CLOCK_HZ[kind]
-        for sender in self._connection.getSenders() if self._connection else ():
-            for stat in _at_once(sender.getStats()) if sender.track else ():
-                # aiortc computes it with the wall clock, so a step of that clock can make it negative.
-                if stat.type == "remote-inbound-rtp" and stat.roundTripTime is not None and stat.roundTripTime >= 0:
-                    found[semconv.RTT_S] = float(stat.roundTripTime)
+        if self._round_trip.seconds is not None:
+            found[semconv.RTT_S] = self._round_trip.seconds
         gate = self._gates.get("video")
         if gate and gate.frame_ns is not None:
             gap_ms = (self._now_ns() - gate.frame_ns) // 1_000_000

@@ -1,29 +1,56 @@
-"""The fault laboratory: `python -m tests.lab [FAULT…]` plays real faults and prints what the verdicts make of them.
+"""The fault laboratory: `make lab`, or `python -m tests.lab [FAULT…]` for some of its network faults.
 
+Plays the simulator's scenarios and real faults of a network, and holds the verdicts against what was true.
 It needs root, and Debian's iproute2, nftables and coturn; `make lab` installs them.
+When everything was played, what came out goes to `tests/lab/RESULTS.md` too.
 """
 
 import asyncio
+import platform
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.faults import FAULTS
 from tests.lab.network import lacks
 from tests.lab.play import Result, play_all
-from tests.support_room.lab import matrix
+from tests.lab.truth import Judged, matrix, scenarios
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+_RESULTS = """# The fault laboratory
+
+`make lab` wrote this, with Python {python}.
+Each line is a fault that was made, and what its verdict says of it.
+Then come owners, true and named, and the precision and recall of each rule.
+LEANS marks a verdict that is only likely, names another owner, and has the true one among its rivals.
+
+```
+{said}
+```
+"""
 
 
-def report(results: list[Result]) -> str:
-    """What each verdict says, then the matrix."""
-    lines = [
-        f"{result.fault.name.ljust(42)} {result.judged.verdict.owner.ljust(14)}"
-        f"{result.judged.verdict.certainty.ljust(13)} {result.judged.verdict.sentence}"
-        for result in results
-    ]
-    complaints = [f"WRONG {result.fault.name}: {complaint}" for result in results for complaint in result.complaints]
-    return "\n".join([*lines, "", matrix(result.judged for result in results), *complaints])
+def verdict_line(one: Judged) -> str:
+    """What the verdict says of a fault."""
+    return (
+        f"{one.fault.ljust(42)} {one.verdict.owner.ljust(14)}{one.verdict.certainty.ljust(13)} {one.verdict.sentence}"
+    )
+
+
+def play(names: Sequence[str]) -> list[Result]:
+    """Play faults of the network, and say how far it got."""
+    ended = 0
+
+    def tell(result: Result) -> None:
+        nonlocal ended
+        ended += 1
+        print(f"{ended:3}/{len(names)} {verdict_line(result.judged)}", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(play_all([FAULTS[name] for name in names], Path(folder), tell))
 
 
 def main(names: list[str]) -> int:
@@ -34,11 +61,19 @@ def main(names: list[str]) -> int:
         print(f"the fault laboratory did not run: {reason}", file=sys.stderr)
         return 2
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        results = asyncio.run(play_all([FAULTS[name] for name in names or FAULTS], Path(folder)))
-    print(report(results))
-    print(f"{time.monotonic() - began_s:.0f} s")
-    return int(any(result.complaints or not result.judged.honest for result in results))
+    print("playing the faults of the network", file=sys.stderr)
+    results = play(names or list(FAULTS))
+    judged = [result.judged for result in results]
+    if not names:
+        print("playing the scenarios of the simulator", file=sys.stderr)
+        judged += scenarios()
+    complaints = [f"WRONG {result.fault.name}: {complaint}" for result in results for complaint in result.complaints]
+    said = "\n".join([*map(verdict_line, judged), "", matrix(judged), *complaints])
+    print(said)
+    print(f"{time.monotonic() - began_s:.0f} s", file=sys.stderr)
+    if not names:
+        RESULTS.write_text(_RESULTS.format(python=platform.python_version(), said=said), "utf-8")
+    return int(bool(complaints) or not all(one.honest for one in judged))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from telemetry.semconv import State
 from telemetry.support.rule import Owner
 from tests.lab.network import SERVER, TURN
-from tests.support_room.lab import TRUTHS, Truth
+from tests.lab.truth import TRUTHS, Truth
 
 Deed = Literal["filter", "rebind", "kill_client", "kill_server", "hang_server", "collector_down"]
 """`filter` adds rules to the router; `hang_server` stops its process without ending it."""
@@ -232,7 +232,7 @@ _MID_SESSION: Final = (
     ),
     Fault(
         "nat_rebinding",
-        Truth(Owner.NETWORK, "lost.silence"),
+        Truth(Owner.NETWORK, "lost.media_silent"),
         nat=True,
         then=Then(State.CONNECTED, "rebind"),
         client=_TO_THE_END,

@@ -1,8 +1,9 @@
 """Networks of one's own: a client, a router and a server, each in a network namespace, and what can go wrong between.
 
-    client 10.0.1.2 --- 10.0.1.1 router 10.0.2.1 --- 10.0.2.2 server, and 10.0.2.3 its TURN server
+    client 10.0.1.2 --- 10.0.1.1 router 10.0.2.1 --- 10.0.2.2 server
+                                 router 10.0.3.1 --- 10.0.3.2 relay, a TURN server's place
 
-Nothing leads out of the three. Needs root, iproute2 and nftables.
+Nothing leads out of the four. Needs root, iproute2 and nftables.
 """
 
 import ctypes
@@ -18,14 +19,14 @@ from typing import Final, Literal, Self, TypeVar
 
 CLIENT: Final = "10.0.1.2"
 SERVER: Final = "10.0.2.2"
-TURN: Final = "10.0.2.3"
+TURN: Final = "10.0.3.2"
 OUTSIDE: Final = "10.0.2.1"
 """The router's address towards the server, which is what the server sees of a client behind NAT."""
 OUTSIDE_LATER: Final = "10.0.2.99"
 
-Place = Literal["client", "router", "server"]
-_PLACES: Final[tuple[Place, ...]] = ("client", "router", "server")
-_NAME: Final = re.compile(r"dplab-(\d+)-\d+-(?:client|router|server)")
+Place = Literal["client", "router", "server", "relay"]
+_PLACES: Final[tuple[Place, ...]] = ("client", "router", "server", "relay")
+_NAME: Final = re.compile(r"dplab-(\d+)-\d+-(?:client|router|server|relay)")
 _RESOLVERS: Final = Path("/etc/netns")
 """`ip netns exec` shows the files of a folder here to its command as those of /etc."""
 _CLONE_NEWNET: Final = 0x4000_0000
@@ -54,7 +55,7 @@ def sweep() -> None:
 
 
 class Network:
-    """Three namespaces. `with` makes and removes them, with every process that is left in them."""
+    """Four namespaces. `with` makes and removes them, with every process that is left in them."""
 
     def __init__(self, *, nat: bool = False, wired: bool = True) -> None:
         """
@@ -99,8 +100,8 @@ class Network:
         return done[0]
 
     def filter(self, *rules: str) -> None:
-        """Add rules of nftables to what the router forwards."""
-        self._nft(f"add rule inet lab forward {rule}" for rule in rules)
+        """Add rules of nftables to what the router forwards from and to the client."""
+        self._nft(f"add rule inet lab client {rule}" for rule in rules)
 
     def rebind(self) -> None:
         """Give the router another address outside, as an operator or a new lease does: its NAT forgets everything."""
@@ -123,27 +124,41 @@ class Network:
         resolver = _RESOLVERS / names["client"] / "resolv.conf"
         resolver.parent.mkdir(parents=True)
         resolver.write_text(f"nameserver {SERVER}\noptions timeout:1 attempts:1\n", encoding="ascii")
-        _run(*f"ip link add right netns {names['router']} type veth peer name eth0 netns {names['server']}".split())
-        self._ip("router", f"addr add {OUTSIDE}/24 dev right", "link set right up")
-        self._ip(
-            "server",
-            *(f"addr add {address}/24 dev eth0" for address in (SERVER, TURN)),
-            "link set eth0 up",
-            *(() if self._nat else (f"route add 10.0.1.0/24 via {OUTSIDE}",)),
-        )
+        self._link("right", OUTSIDE, "server", SERVER)
+        self._link("far", "10.0.3.1", "relay", TURN)
+        self._ip("server", f"route add 10.0.3.0/24 via {OUTSIDE}")
+        self._ip("relay", "route add 10.0.2.0/24 via 10.0.3.1")
+        if not self._nat:
+            self._ip("server", f"route add 10.0.1.0/24 via {OUTSIDE}")
+            self._ip("relay", "route add 10.0.1.0/24 via 10.0.3.1")
         if self._wired:
             _run(*f"ip link add left netns {names['router']} type veth peer name eth0 netns {names['client']}".split())
             self.address_link("router", "left")
             self.address_link("client", "eth0")
         self.inside("router", lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii"))
-        self._nft(["add table inet lab", "add chain inet lab forward { type filter hook forward priority 0; }"])
+        self._nft(
+            [
+                "add table inet lab",
+                "add chain inet lab client",
+                "add chain inet lab forward { type filter hook forward priority 0; }",
+                f"add rule inet lab forward ip saddr {CLIENT} jump client",
+                f"add rule inet lab forward ip daddr {CLIENT} jump client",
+            ]
+        )
         if self._nat:
             self._nft(
                 [
                     "add chain inet lab nat { type nat hook postrouting priority 100; }",
-                    "add rule inet lab nat oifname right masquerade",
+                    "add rule inet lab nat oifname { right, far } masquerade",
                 ]
             )
+
+    def _link(self, device: str, router: str, place: Place, address: str) -> None:
+        """Lay a link between the router's device and a place."""
+        far = f"peer name eth0 netns {self._names[place]}"
+        _run(*f"ip link add {device} netns {self._names['router']} type veth {far}".split())
+        self._ip("router", f"addr add {router}/24 dev {device}", f"link set {device} up")
+        self._ip(place, f"addr add {address}/24 dev eth0", "link set eth0 up")
 
     def _ip(self, place: Place, *commands: str) -> None:
         _run("ip", "-n", self._names[place], "-batch", "-", text="\n".join(commands))

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ from tests.lab.client import COLLECTOR_PORT, ClientOrder
 from tests.lab.faults import PASSWORD, USER, Fault, Then
 from tests.lab.network import SERVER, TURN, Network, Place, sweep
 from tests.lab.server import PORT, PROXY_PORT, ServerOrder
+from tests.lab.truth import Judged
 from tests.lab.wire import Wire
 from tests.support.receiving import receiving
-from tests.support_room.lab import Judged
 
 AT_ONCE: Final = 5
 LIMIT_S: Final = 150.0
@@ -56,8 +56,12 @@ class House:
     """Of certificates."""
 
 
-async def play_all(faults: Sequence[Fault], folder: Path) -> list[Result]:
-    """Play and judge faults, several at a time."""
+async def play_all(faults: Sequence[Fault], folder: Path, tell_end: Callable[[Result], None]) -> list[Result]:
+    """Play and judge faults, several at a time.
+
+    Args:
+        tell_end: called with each as it ends.
+    """
     sweep()
     make_certificates(folder)
     turns = asyncio.Semaphore(AT_ONCE)
@@ -69,7 +73,9 @@ async def play_all(faults: Sequence[Fault], folder: Path) -> list[Result]:
 
                 async def one(fault: Fault) -> Result:
                     async with turns:
-                        return await play(fault, house)
+                        result = await play(fault, house)
+                    tell_end(result)
+                    return result
 
                 return await asyncio.gather(*map(one, faults))
         finally:
@@ -117,7 +123,7 @@ class _Stage:
         if fault.delay_s:
             self._stack.enter_context(Wire(self._network, fault.delay_s))
         if fault.turn:
-            await self._start("server", *_coturn(), until=None)
+            await self._start("relay", *_coturn(), until=None)
         if fault.listens:
             order = ServerOrder(fault.token, self._certificate(), self._ice_servers())
             self._server = await self._start(
@@ -174,7 +180,10 @@ class _Stage:
             proxy = f"http://{SERVER}:{PROXY_PORT}"
             environment |= {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": "127.0.0.1"}
         process = await asyncio.create_subprocess_exec(
-            *self._network.command(place, *command), env=environment, stdout=asyncio.subprocess.PIPE
+            *self._network.command(place, *command),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL if place == "relay" else None,  # coturn tries what the kernel lacks
         )
         self._stack.push_async_callback(_end, process)
         if until:

@@ -12,9 +12,9 @@ from telemetry.simulator.scenarios import Scenario
 from telemetry.simulator.server import Simulator
 from telemetry.support.asking import ask
 from telemetry.support.repro import Repro, reproduce, to_source
+from tests.lab.truth import TRUTHS, Judged, judge_spans, recorded
 from tests.support.source import MemorySource
 from tests.support.spans import attempt, table
-from tests.support_room.lab import TRUTHS, Judged, judge_spans, recorded
 from tests.test_end_to_end import SPEED, play, played_once
 
 _REPLAYED = (

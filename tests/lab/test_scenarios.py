@@ -5,7 +5,7 @@ import pytest
 from telemetry.semconv import Outcome
 from telemetry.simulator.scenarios import SCENARIOS
 from telemetry.support.rule import Certainty
-from tests.support_room.lab import TRUTHS, Judged, matrix, scenarios
+from tests.lab.truth import TRUTHS, Judged, matrix, scenarios
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("end_to_end")]
 

@@ -1,12 +1,5 @@
-"""The fault laboratory: what the verdict says of faults whose true cause is known.
+"""What the verdict says of faults whose true cause is known: the simulator's scenarios, and the matrix of all."""
 
-    python -m tests.support_room.lab
-
-plays every scenario of the simulator with the real connector, carries its spans through OTLP into the relations, judges
-every attempt, and prints the confusion matrix of owners, and precision and recall of every rule.
-"""
-
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -147,7 +140,8 @@ def matrix(judged: Iterable[Judged]) -> str:
         f"{len(judged)} faults: owner named {named}, left open with the true owner among the suspects {abstained}",
     ]
     lines += [
-        f"{'LEANS' if one.honest else 'WRONG'} {one.fault}: {one.verdict.rule} ({one.verdict.owner}), truly {one.truth.rule} ({one.truth.owner})"
+        f"{'LEANS' if one.honest else 'WRONG'} {one.fault}: {one.verdict.rule} ({one.verdict.owner}), "
+        f"truly {one.truth.rule} ({one.truth.owner})"
         for one in judged
         if not one.right
     ]
@@ -159,14 +153,3 @@ def scenarios() -> list[Judged]:
     from tests.test_end_to_end import played_once
 
     return [judge_spans(name, TRUTHS[name], one.spans) for name, one in played_once().items()]
-
-
-def main() -> int:
-    """Play, judge, print; 1 when a verdict is wrong."""
-    judged = scenarios()
-    print(matrix(judged))
-    return int(not all(one.right for one in judged))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
