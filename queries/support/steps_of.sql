@@ -1,10 +1,10 @@
--- How long did each step of some attempts take, and each part of it?
+-- How long did each step of an attempt take, and each part of it?
 --
--- params:  trace_ids (list of text)
--- returns: one row per attempt and step, in the order of steps
+-- params:  trace_id (text)
+-- returns: one row per step, in their order
 -- used by: telemetry session ID; the session page
 
 select *
 from steps
-where list_contains($trace_ids, trace_id)
-order by trace_id, step_number;
+where trace_id = $trace_id
+order by step_number;

@@ -178,15 +178,8 @@ def find_twin(attempt: Row, source: Source) -> Row | None:
     return None
 
 
-def compare(attempt: Row, twin: Row, steps: Sequence[Row]) -> Twin:
-    """Say only what differs.
-
-    Args:
-        steps: those of both.
-    """
-    mine, theirs = (
-        durations([step for step in steps if step["trace_id"] == one["trace_id"]]) for one in (attempt, twin)
-    )
+def compare(attempt: Row, twin: Row, steps: Sequence[Row], twins: Sequence[Row]) -> Twin:
+    """Say only in what two attempts and their steps differ."""
     return Twin(
         twin["trace_id"],
         twin["attempt_id"],
@@ -196,7 +189,7 @@ def compare(attempt: Row, twin: Row, steps: Sequence[Row]) -> Twin:
             for name in _TWIN_FACTS
             if attempt[name] is not None and twin[name] is not None and attempt[name] != twin[name]
         ),
-        tuple(_different_times(mine, theirs)),
+        tuple(_different_times(durations(steps), durations(twins))),
     )
 
 

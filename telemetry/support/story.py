@@ -89,7 +89,8 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
     within = {"since": start_ns - _ASTRAY_NS, "until": attempt["last_seen_ns"] + _ASTRAY_NS}
     spans = ask(source, "spans_of", {"trace_id": first.trace_id, **within})
     twin = find_twin(attempt, source)
-    steps = ask(source, "steps_of", {"trace_ids": [first.trace_id, *([twin["trace_id"]] if twin else [])]})
+    steps = ask(source, "steps_of", {"trace_id": first.trace_id})
+    twins = ask(source, "steps_of", {"trace_id": twin["trace_id"]}) if twin else []
     verdict = judge(attempt, spans)
     told = history(attempt, source)
     moments, left_out = timeline.moments(spans, start_ns)
@@ -110,8 +111,8 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
         missing=timeline.missing(spans, attempt),
         history=told,
         surroundings=surroundings(attempt, verdict, told, source),
-        cohort=stand(attempt, [step for step in steps if step["trace_id"] == first.trace_id], source),
-        twin=compare(attempt, twin, steps) if twin else None,
+        cohort=stand(attempt, steps, source),
+        twin=compare(attempt, twin, steps, twins) if twin else None,
         link=f"/sessions/{attempt['attempt_id']}",
     )
 

@@ -9,11 +9,7 @@ from tests.support.spans import MS, T0, attempt, table
 def _laid_out(rows):
     source = MemorySource(table(rows))
     trace_id = {"trace_id": f"{1:032x}"}
-    return (
-        ask(source, "attempt", trace_id)[0],
-        ask(source, "spans_of", trace_id),
-        ask(source, "steps_of", {"trace_ids": [f"{1:032x}"]}),
-    )
+    return (ask(source, "attempt", trace_id)[0], ask(source, "spans_of", trace_id), ask(source, "steps_of", trace_id))
 
 
 def test_ladder():
