@@ -137,10 +137,17 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("insert into stored.spans by name from arrived")
     connection.execute("drop table arrived")
     for relation in relations.MERGED:
+        name = relation.name
+        if relation.source != "spans":  # what it was computed from is gone
+            told = ", ".join((*relation.keys, *relation.aggregates))
+            connection.execute(f"create temp table kept as select {told} from stored.{name}")
+        connection.execute(f"drop table stored.{name}")
+        connection.execute(relation.table)
         if relation.source == "spans":
-            connection.execute(f"drop table stored.{relation.name}")
-            connection.execute(relation.table)
-            connection.execute(relation.fold("stored.spans", into=f"stored.{relation.name}"))
+            connection.execute(relation.fold("stored.spans", into=f"stored.{name}"))
+        else:
+            connection.execute(f"insert into stored.{name} by name with merged as (from kept)\n{relation.final}")
+            connection.execute("drop table kept")
     for statement in relations.views([name for name, _ in columns]):
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])

@@ -107,6 +107,22 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert all(check.passed for check in checks), checks
 
 
+def test_a_column_that_is_derived_newly(path: Path) -> None:
+    """What the ledger said is kept when a column is derived from it that an older file lacks."""
+    with Store.open(path) as store:
+        store.commit([table(attempt(1))])
+        store.tend(now=True)
+        before = store.query("from ingest").to_pylist()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("drop view main.ingest")
+        connection.execute("alter table stored.ingest drop column lateness_mean_ms")
+        connection.execute("update stored.store set definitions = 'older'")
+
+    with Store.open(path) as store:
+        assert store.query("from ingest").to_pylist() == before
+        assert before[0]["lateness_mean_ms"] is not None
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_forbidden(tmp_path: Path) -> None:
     """A folder that may not be written gives an error that says so."""
