@@ -1,6 +1,7 @@
 """The pages and the query API, asked through ASGI."""
 
 import base64
+import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -9,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Route
 
-from telemetry import formats, reports, settings
+from telemetry import formats, openapi, reports, settings, upkeep
 from telemetry.store.duck import Store
 from telemetry.web import pages_app
 from tests.support.spans import T0, attempt, table
@@ -210,6 +212,35 @@ async def test_the_query_api_describes_itself(store: Store) -> None:
     for report in reports.catalogue().values():
         parameters = described["paths"][f"/api/reports/{report.name}"]["get"]["parameters"]
         assert [parameter["name"] for parameter in parameters] == [*(param.name for param in report.params), "format"]
+
+
+def test_the_description_has_every_path(store: Store) -> None:
+    """What can be asked over HTTP is described, and what is described can be asked."""
+    served = {
+        re.sub(r":\w+}", "}", route.path)
+        for route in pages_app(store, more=upkeep.routes(store)).routes
+        if isinstance(route, Route)
+    }
+    described = set(openapi.description(reports.catalogue())["paths"])
+    pages = {"/", "/sessions/{id}"}
+
+    assert served - pages - {"/api/reports/{name}"} == {path for path in described if path not in by_report()}
+    assert by_report() <= described
+
+
+def by_report() -> set[str]:
+    """The paths of single reports."""
+    return {f"/api/reports/{name}" for name in reports.catalogue()}
+
+
+def test_what_comes_from_elsewhere_is_what_was_published() -> None:
+    """The vendored files are, byte for byte, those of the checksums beside them."""
+    folder = settings.data_folder("dashboards") / "static" / "vendor"
+    sums = dict(reversed(line.split(maxsplit=1)) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines())
+
+    assert set(sums) == {path.name for path in folder.iterdir()} - {"README.md", "SHA256SUMS"}
+    for name, expected in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected, name
 
 
 async def test_the_store_is_described(store: Store) -> None:

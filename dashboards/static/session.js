@@ -48,7 +48,8 @@ function top(story) {
     el("div", { class: "actions" }, timesChoice(), copyButton(() => ticket(story, link()), "Copy for the ticket"), copyButton(link, "Copy link"),
       el("button", { type: "button", class: "small", on: { click: () => print() } }, "Print"),
       el("span", { class: "quiet" }, "Download"), ...[["Story", `/api/sessions/${attempt.attempt_id}?download=story`], ["Jaeger", `${trace}?format=jaeger`], ["Chrome trace", `${trace}?format=chrome`], ["OTLP", `${trace}?format=otlp`]]
-        .map(([name, href]) => el("a", { class: "small", href, download: `${attempt.attempt_id}.${name.toLowerCase().replace(" ", "-")}.json` }, name))));
+        .map(([name, href]) => el("a", { class: "small", href, download: `${attempt.attempt_id}.${name.toLowerCase().replace(" ", "-")}.json` }, name)),
+      el("a", { class: "small", href: `/api/capsules/${attempt.attempt_id}`, download: `${attempt.attempt_id}.capsule.html`, title: "Everything about it in one scrubbed file that opens offline and imports anywhere" }, "Capsule")));
 }
 
 // Unknown, expired and not yet arrived are different answers, and the server tells them apart in its message.

@@ -26,6 +26,7 @@ from aiortc import (
 )
 from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError
+from aiortc.sdp import SessionDescription
 from av import AudioFrame, VideoFrame
 
 from telemetry import semconv
@@ -146,7 +147,7 @@ class Peer:
     def _ice_changed(self) -> None:
         if self._connection and self._connection.iceConnectionState == "completed" and not self._ice_told:
             self._ice_told = True
-            self._say(IceCompleted(self._selected_pair()))
+            self._say(IceCompleted(self._selected_pair() | self._codec()))
 
     def _connection_changed(self) -> None:
         state = self._connection.connectionState if self._connection else "new"
@@ -233,6 +234,14 @@ class Peer:
             return found
         except (AttributeError, StopIteration):
             return {}
+
+    def _codec(self) -> dict[str, Any]:
+        """What video comes in: the first codec of the answer, since senders use the one that both sides prefer."""
+        assert self._connection
+        for media in SessionDescription.parse(self._connection.remoteDescription.sdp).media:
+            if media.kind == "video" and media.rtp.codecs:
+                return {semconv.VIDEO_CODEC: str(media.rtp.codecs[0].mimeType)}
+        return {}
 
     def _stats(self) -> dict[str, Any]:
         """W3C statistics by our names."""

@@ -94,7 +94,7 @@ async def test_order_of_what_is_told():
 
 @pytest.mark.real
 async def test_selected_pair():
-    """The selected pair is known, which aiortc's statistics do not tell."""
+    """The selected pair is known, which aiortc's statistics do not tell, and which codec video comes in."""
     async with loopback() as pair:
         await pair.connect()
         completed = await pair.until(IceCompleted)
@@ -104,6 +104,7 @@ async def test_selected_pair():
             semconv.ICE_REMOTE_TYPE: "host",
             semconv.ICE_LOCAL_PROTOCOL: "udp",
             semconv.ICE_RELAY: False,
+            semconv.VIDEO_CODEC: "video/VP8",
         }
 
 

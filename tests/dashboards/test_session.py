@@ -1,5 +1,6 @@
 """The session page in a real browser with a real store behind it."""
 
+import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,22 @@ def test_the_trace_can_be_taken_along(tab: Any, served: tuple[pages.Server, Stor
         "OTLP": lambda: [span for resource in body["resourceSpans"] for span in resource["scopeSpans"][0]["spans"]],
     }[name]()
     assert len(spans) == tab.locator(".spans details").count()
+
+
+def test_the_capsule_can_be_taken_along(tab: Any, served: tuple[pages.Server, Store]) -> None:
+    """The capsule is a page of its own that names the attempt and its verdict, and asks nobody for anything."""
+    server, _ = served
+    open_session(tab, server, "attempt-0001")
+    sentence = tab.inner_text(".verdict-block .sentence")
+
+    with tab.expect_download() as download:
+        tab.click(".actions a:has-text('Capsule')")
+
+    assert download.value.suggested_filename == "attempt-0001.capsule.html"
+    page = Path(download.value.path()).read_text("utf-8")
+    assert "attempt-0001" in page
+    assert html.escape(sentence, quote=False) in page
+    assert "<script src" not in page
 
 
 def test_the_ticket_text_holds_what_support_needs(tab: Any, served: tuple[pages.Server, Store]) -> None:
