@@ -33,10 +33,6 @@ MOST_WAITING_ROWS: Final = 8 * FOLD_ROWS
 """When folding lags this far behind, commits wait for it."""
 CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
 """With DuckDB's default of 16 MB, checkpoints could not keep up with 40,000 spans/s; this is some 300,000 spans."""
-REMEMBERED_NS: Final = 15 * 60 * 1_000_000_000
-"""On opening, spans of the last quarter of an hour before the last one are remembered: senders repeat what a crash
-left unacknowledged. Collectors give up after five minutes."""
-
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one takes some 20 ms."""
 
@@ -97,7 +93,8 @@ class Store:
         Args:
             memory_limit_bytes: for ingest and queries together. None means half of the machine's memory.
             clock: nanoseconds UTC; dates the ledger.
-            remembered: half of the spans among which duplicates are found, at least.
+            remembered: half of the spans among which duplicates are found, at least. On opening, the last ones in the
+                file are: senders repeat what a crash left unacknowledged.
 
         Raises:
             StoreLocked: another process, or another Store of this one, has it open.
@@ -321,7 +318,6 @@ class Store:
                 self.trouble = refusal.message
                 raise refusal from error
             finally:
-                self._tail.changed()
                 connection.close()
 
     @contextlib.contextmanager
@@ -330,10 +326,12 @@ class Store:
         connection.execute("begin")
         try:
             yield connection
+            connection.execute("commit")
         except BaseException:
             self._roll_back(connection)
             raise
-        connection.execute("commit")
+        finally:
+            self._tail.changed()
 
     def _other_side(self) -> str:
         return "b" if self._side == "a" else "a"
@@ -459,14 +457,15 @@ class Store:
         self._closed = False
 
     def _remember(self) -> None:
+        # By the order of arrival: clocks jump.
         found = self._root.execute(
-            "select hash(trace_id, span_id) as h, received_ns from main.spans "
-            "where received_ns >= (select max(received_ns) from main.spans) - $window "
-            "order by received_ns desc limit $most",
-            {"window": REMEMBERED_NS, "most": self._remembered},
+            "select hash(trace_id, span_id) as h, received_ns from stored.spans "
+            "where rowid > (select max(rowid) from stored.spans) - $most "
+            "union all select hash(trace_id, span_id), received_ns from stored.spans_inbox",
+            {"most": self._remembered},
         ).fetchnumpy()
         if len(found["h"]):
-            self._recent.add(np.asarray(found["h"], np.uint64), int(np.asarray(found["received_ns"])[-1]))
+            self._recent.add(np.asarray(found["h"], np.uint64), int(np.asarray(found["received_ns"]).min()))
 
     def _disconnect(self) -> None:
         with self._readers_lock:

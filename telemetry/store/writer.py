@@ -162,13 +162,16 @@ class Writer:
             return group, refused
 
     def _tend(self) -> None:
+        started_ns = time.time_ns() - time.monotonic_ns()
         pruned_at = time.monotonic()
         while not self._done.wait(TEND_EVERY_S):
             try:
                 self.store.tend()
                 if self._retention and time.monotonic() - pruned_at >= PRUNE_EVERY_S:
                     pruned_at = time.monotonic()
-                    prune(self.store, self._retention, now_ns=time.time_ns())
+                    # The earlier of two clocks: one that jumps ahead must not make everything look old.
+                    now_ns = min(time.time_ns(), started_ns + time.monotonic_ns())
+                    prune(self.store, self._retention, now_ns=now_ns)
             except StoreError as error:  # the store remembers it as its trouble, and `telemetry store info` shows it
                 _log.warning("%s", error.message)
             except Exception:

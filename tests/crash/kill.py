@@ -20,7 +20,7 @@ from telemetry.store.retention import DAY_NS
 from tests.crash.victim import ATTEMPTS
 from tests.support.spans import attempt, foreign, moved, table
 
-MODES = ("load", "tend", "prune", "backup")
+MODES = ("load", "tend", "prune", "backup", "migrate")
 STORE_KILLS = 10
 """That one store survives."""
 LONG_AGO_NS = -2000 * DAY_NS
@@ -33,7 +33,7 @@ class Tally:
 
     kills: int = 0
     busy: int = 0
-    """Kills while a fold, a checkpoint, a prune or a backup was under way."""
+    """Kills while a fold, a checkpoint, a prune, a backup or a migration was under way."""
     requests: int = 0
     lost: int = 0
     """Acknowledged spans that are not there."""
@@ -44,7 +44,7 @@ class Tally:
     def __str__(self) -> str:
         spans = self.requests * REQUEST.num_rows
         return (
-            f"{self.kills} kills ({self.busy} of them inside a checkpoint, prune or backup), "
+            f"{self.kills} kills ({self.busy} of them inside a checkpoint, prune, backup or migration), "
             f"{spans} spans acknowledged: "
             f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong"
         )

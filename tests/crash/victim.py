@@ -3,7 +3,8 @@
     python -m tests.crash.victim STORE FIRST MODE
 
 Prints a line `ack NUMBER` for each acknowledged attempt, from FIRST on; `busy` when what MODE names begins, `idle` when
-it ends. MODE is `load`, or one of `tend`, `prune`, `backup`, which is then done again and again beside the load.
+it ends. MODE is `load`, or one of `tend`, `prune`, `backup`, which is then done again and again beside the load, or
+`migrate`: the store is opened again and again, each time with other definitions, and takes a request in between.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import threading
 import time
 from pathlib import Path
 
-from telemetry.store import backup, duck, retention, writer
+import pyarrow as pa
+
+from telemetry.store import backup, duck, relations, retention, writer
 from tests.support.spans import T0, attempt, foreign, moved, table
 
 SENDERS = 6
@@ -30,10 +33,12 @@ async def main(path: Path, first: int, mode: str) -> None:
     duck.FOLD_ROWS = 2_000  # so that folds and checkpoints are always near
     duck.CHECKPOINT_WAL_BYTES = 2_000_000
     writer.TEND_EVERY_S = 0.01
+    some = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
+    if mode == "migrate":
+        migrate(path, first, some)
     store = duck.Store.open(path)
     door = writer.Writer(store)
     numbers = itertools.count(first)
-    some = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
     say("open")
     if mode != "load":
         threading.Thread(target=again_and_again, args=(store, mode), daemon=True).start()
@@ -45,6 +50,19 @@ async def main(path: Path, first: int, mode: str) -> None:
             say(f"ack {number}")
 
     await asyncio.gather(*(sender() for _ in range(SENDERS)))
+
+
+def migrate(path: Path, first: int, some: pa.Table) -> None:
+    """Never returns."""
+    read = relations.definition
+    for number in itertools.count(first):
+        comment = f"\n-- {number}"
+        relations.definition = lambda name, comment=comment: read(name) + comment * (name == "samples")
+        say("busy")
+        with duck.Store.open(path) as store:
+            say("idle")
+            store.commit([moved(some, number, by_ns=number * 10**9)])
+            say(f"ack {number}")
 
 
 def again_and_again(store: duck.Store, mode: str) -> None:

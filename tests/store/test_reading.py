@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.errors import StoreError
+from telemetry.store import relations
 from telemetry.store.duck import Store
 from tests.support.spans import attempt, table
 
@@ -76,3 +77,25 @@ def test_parameters(tmp_path: Path) -> None:
             store.query("select $a", {})
         with pytest.raises(StoreError, match="failed"):
             store.query("selec 1")
+
+
+def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is put together once after a commit, however often the store is tended with nothing to do."""
+    made = 0
+    statements = relations.tail
+
+    def counted() -> list[str]:
+        nonlocal made
+        made += 1
+        return statements()
+
+    monkeypatch.setattr(relations, "tail", counted)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(attempt(1))])
+        for _ in range(3):
+            store.tend()
+            assert store.query("select count(*) as n from connections").to_pylist() == [{"n": 1}]
+        assert made == 1
+        store.commit([table(attempt(2))])
+        store.tend(now=True)
+        assert store.query("select count(*) as n from connections").to_pylist() == [{"n": 2}]

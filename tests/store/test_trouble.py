@@ -1,17 +1,23 @@
-"""A full or failing disk refuses clearly, loses nothing acknowledged, and is forgotten when it is over."""
+"""A full or failing disk, or a clock that jumps, loses nothing acknowledged, and is forgotten when it is over."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from telemetry.errors import Overloaded, StoreError
+from telemetry.store import writer as writer_module
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
 from tests.support.spans import attempt, moved, table
 
@@ -115,3 +121,48 @@ def test_read_only_disk(small_disk: Path) -> None:
         Store.open(small_disk / "s.duckdb")
     with Store.open(small_disk / "s.duckdb", read_only=True) as store:
         assert store.info()["connections"] == 100
+
+
+def test_clock_jumps(tmp_path: Path) -> None:
+    """Spans that arrive while the clock is years ahead, or years behind, do not keep others from being recognised."""
+    year_ns = 365 * 86_400 * 10**9
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for number, jump_ns in enumerate((0, year_ns, -30 * year_ns, 0)):
+            arrived = pc.add(SOME["received_ns"], jump_ns)
+            some = SOME.set_column(SOME.schema.get_field_index("received_ns"), "received_ns", arrived)
+            store.commit([moved(some, number)])
+        store.tend(now=True)
+        while_open = [store.commit([moved(SOME, number)]).duplicates for number in range(4)]
+    with Store.open(tmp_path / "s.duckdb") as store:
+        reopened = [store.commit([moved(SOME, number)]).duplicates for number in range(4)]
+        checks = verify(store)
+
+    assert while_open == reopened == [SOME.num_rows] * 4
+    assert all(check.passed for check in checks), checks
+
+
+async def test_clock_jumps_ahead_before_pruning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that jumps ahead makes nothing look older than it is."""
+    pruned_at: list[int] = []
+    done = threading.Event()
+
+    def prune(_store: Store, _retention: Retention, *, now_ns: int) -> None:
+        pruned_at.append(now_ns)
+        done.set()
+
+    begun_ns = time.time_ns()
+    monkeypatch.setattr(writer_module, "TEND_EVERY_S", 0.01)
+    monkeypatch.setattr(writer_module, "PRUNE_EVERY_S", 0.0)
+    monkeypatch.setattr(writer_module, "prune", prune)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        writer = Writer(store, retention=Retention(days=1))
+        await asyncio.to_thread(done.wait)
+        done.clear()
+        jumped_ns = time.time_ns() + 10**18
+        monkeypatch.setattr(writer_module.time, "time_ns", lambda: jumped_ns)
+        await asyncio.to_thread(done.wait)
+        done.clear()
+        await asyncio.to_thread(done.wait)
+        await writer.close()
+
+    assert all(begun_ns - 10**9 < now_ns < jumped_ns - 10**17 for now_ns in pruned_at)
