@@ -10,6 +10,7 @@ import binascii
 import hmac
 import os
 import re
+import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,13 +30,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry import __version__, formats, jaeger, prometheus, reports, settings
+from telemetry.answers import Answer as Kept
+from telemetry.answers import Answers
 from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
 from telemetry.openapi import description
 from telemetry.support import capsule, story
 
 QUERY_LIMIT_S: Final = 30.0
 """A report that takes longer than this is stopped: a page that waits longer has lost its reader."""
-QUERIES_AT_ONCE: Final = 4
+QUERIES_AT_ONCE: Final = 2
 """More would only share the same cores; the rest wait their turn."""
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "::1", "[::1]")
 
@@ -49,6 +52,7 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_VERSION: Final = "select (select count(*) from spans) as spans, (select count(*) from ingest) as commits"
 _STATUS: Final = {
     ExitCode.USAGE: 400,
     ExitCode.NOT_FOUND: 404,
@@ -140,6 +144,7 @@ class _Api:
         self._info = info
         self._figures = figures
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
+        self._answers = Answers()
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """Run a question in a thread when its turn comes."""
@@ -190,15 +195,30 @@ class _Api:
         if format not in formats.MEDIA_TYPES:
             raise HTTPException(400, f"no format {format!r}; there are {', '.join(formats.MEDIA_TYPES)}")
         name = request.path_params["name"]
-        return await self.ask(partial(self._answer, name, params, format))
+        report, now_ns = reports.find(name), time.time_ns()
+        moving = report.bind(params, now_ns) != report.bind(params, now_ns + 1)
+        # The version is asked before the rows, so that rows which arrive in between are asked for again.
+        version = await asyncio.to_thread(self._version)
+        answer = await self._answers.of(
+            (name, format, *sorted(params.items())),
+            version,
+            partial(self.ask, partial(self._answer, name, params, format)),
+            moving=moving,
+        )
+        return answer.response(request)
 
-    def _answer(self, name: str, params: Mapping[str, str], format: str) -> Response:
+    def _version(self) -> tuple[object, ...]:
+        """What changes whenever a commit, a rejection or the retention changes what reports read."""
+        return tuple(self.query(_VERSION).to_pylist()[0].values())
+
+    def _answer(self, name: str, params: Mapping[str, str], format: str) -> Kept:
         table = reports.execute(name, params, self)
         if format == "json":
             columns = [{"name": field.name, "type": str(field.type)} for field in table.schema]
-            return JSONResponse({"report": name, "columns": columns, "rows": formats.to_rows(table)})
+            told = JSONResponse({"report": name, "columns": columns, "rows": formats.to_rows(table)})
+            return Kept(bytes(told.body), formats.MEDIA_TYPES["json"])
         headers = {"Content-Disposition": f'attachment; filename="{name}.{format}"'}
-        return Response(formats.to_bytes(table, format), media_type=formats.MEDIA_TYPES[format], headers=headers)
+        return Kept(formats.to_bytes(table, format), formats.MEDIA_TYPES[format], headers)
 
     async def session(self, request: Request) -> Response:
         told = await self.ask(partial(story.tell, request.path_params["id"], self))
@@ -263,7 +283,7 @@ class _Headers:
                 for name, value in _HEADERS.items():
                     headers[name] = value
                 # A page or module is asked for again by its ETag; an answer is true only now.
-                headers["Cache-Control"] = "no-store" if scope["path"].startswith("/api/") else "no-cache"
+                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/api/") else "no-cache")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
