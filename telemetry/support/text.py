@@ -95,7 +95,9 @@ def _identity(story: Story, link: str | None) -> str:
     ]
     lines = [_safe(f"  {name:<8} {value}") for name, value in pairs if value]
     if story["also"]:
-        lines.append(_safe(f"  {len(story['also'])} earlier attempts stand under the same {story['kind']} id"))
+        count = len(story["also"])
+        earlier = "1 earlier attempt stands" if count == 1 else f"{count} earlier attempts stand"
+        lines.append(_safe(f"  {earlier} under the same {story['kind']} id"))
     return "\n".join(lines)
 
 
