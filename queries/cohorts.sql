@@ -126,10 +126,10 @@ by_value as (
     sum(expected) as expected,
     sum(failed_episodes) as failed_episodes,
     count(*) filter (where failed > 0) as failed_clients,
-    arg_max(client, failed) filter (where failed > 0) as top_client,
+    arg_max(client, (failed, client)) filter (where failed > 0) as top_client,
     max(failed) as top_failed,
-    coalesce(arg_max(attempts, failed) filter (where failed > 0), 0) as top_attempts,
-    coalesce(arg_max(expected, failed) filter (where failed > 0), 0) as top_expected
+    coalesce(arg_max(attempts, (failed, client)) filter (where failed > 0), 0) as top_attempts,
+    coalesce(arg_max(expected, (failed, client)) filter (where failed > 0), 0) as top_expected
   from by_client
   group by 1, 2
 ),

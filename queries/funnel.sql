@@ -41,7 +41,7 @@ funnel as (
     sum(case when reached_step = step_number and outcome = 'failed' then attempts else 0 end) as failed,
     sum(case when reached_step = step_number and outcome = 'cancelled' then attempts else 0 end) as cancelled,
     sum(case when reached_step = step_number and outcome = 'unfinished' then attempts else 0 end) as unfinished,
-    arg_max(detail, attempts) filter (where reached_step = step_number and outcome = 'failed') as main_detail
+    arg_max(detail, (attempts, detail)) filter (where reached_step = step_number and outcome = 'failed') as main_detail
   from lost
   cross join (
     select 1 as step_number, 'SearchingForDigitalPerson' as step

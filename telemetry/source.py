@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from telemetry import settings
-from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport
+from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport, UsageError
 
 if TYPE_CHECKING:
     import ssl
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     import httpx
     import pyarrow as pa
 
+    from telemetry.cluster.source import Cluster
     from telemetry.store.duck import Store
 
 ANSWER_LIMIT_S: Final = 60.0
 """Longer than the server's own limit of a query, so that its explanation arrives."""
 HEALTH_LIMIT_S: Final = 2.0
+CLUSTER_SCHEMES: Final = ("clickhouse://", "clickhouses://")
 
 
 class Source(Protocol):
@@ -142,28 +144,49 @@ class Server:
         raise _error_of(answer)
 
 
-class File:
-    """A store's file, opened for as long as the questions last."""
+class _Direct:
+    """Asked here, with SQL: no server of ours is in between."""
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, asked: "Store | Cluster") -> None:
         self.url: str | None = None
-        self.store = store
+        self._asked = asked
 
     def report(self, name: str, params: Mapping[str, object], *, now_ns: int | None = None) -> "pa.Table":
         from telemetry import reports
 
-        return reports.execute(name, params, self.store, now_ns=now_ns)
+        return reports.execute(name, params, self._asked, now_ns=now_ns)
 
     def story(self, id: str) -> dict[str, Any]:
         from telemetry.support import story
 
-        told: dict[str, Any] = story.tell(id, self.store).to_dict()
+        told: dict[str, Any] = story.tell(id, self._asked).to_dict()
         return told
 
     def capsule(self, id: str) -> bytes:
         from telemetry.support import capsule
 
-        return capsule.pack(id, self.store).to_html().encode()
+        return capsule.pack(id, self._asked).to_html().encode()
+
+
+class ClickHouse(_Direct):
+    """A ClickHouse cluster, connected to for as long as the questions last."""
+
+    def info(self) -> dict[str, Any]:
+        raise UsageError("a ClickHouse cluster tells of itself in its tables system.parts and system.clusters")
+
+    def verify(self) -> list[dict[str, Any]]:
+        raise UsageError("only a store's file can be compared with its definitions")
+
+    def backup(self, target: Path) -> None:
+        raise UsageError("only a store's file can be copied like this; ClickHouse has its own BACKUP statement")
+
+
+class File(_Direct):
+    """A store's file, opened for as long as the questions last."""
+
+    def __init__(self, store: "Store") -> None:
+        super().__init__(store)
+        self.store = store
 
     def info(self) -> dict[str, Any]:
         return dict(self.store.info())
@@ -177,17 +200,18 @@ class File:
 @contextmanager
 def opened(
     given: "Store | str | os.PathLike[str] | None" = None, *, writable: bool = False
-) -> "Iterator[Server | File]":
+) -> "Iterator[Server | File | ClickHouse]":
     """Find whom to ask.
 
     Args:
-        given: a server's address, a store's file, or an open Store, which stays open;
+        given: the address of a server or of a ClickHouse cluster, a store's file, or an open Store, which stays open;
             None means `TELEMETRY_SERVER`, else the default store.
         writable: open the file for more than reading.
 
     Raises:
         ServerError: the server does not answer.
         StoreError: there is no store, or it cannot be read.
+        UsageError: the address of a cluster cannot be read.
     """
     if given is not None and not isinstance(given, str | os.PathLike):
         yield File(given)
@@ -196,6 +220,12 @@ def opened(
     if chosen and chosen.startswith(("http://", "https://")):
         with _client(chosen) as client:
             yield Server(client)
+        return
+    if chosen and chosen.startswith(CLUSTER_SCHEMES):
+        from telemetry.cluster import source as cluster
+
+        with cluster.opened(chosen) as connected:
+            yield ClickHouse(connected)
         return
     path = settings.store_path(chosen)
     url = serving_url(path)

@@ -20,8 +20,8 @@ def store_option(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--store",
         metavar="PATH|URL",
-        help=f"A store's file, or the address of a server.  [default: ${settings.SERVER_VARIABLE}, "
-        f"${settings.STORE_VARIABLE}, or {settings.store_path()}]",
+        help="A store's file, the address of a server, or clickhouse://user@host/db.  "
+        f"[default: ${settings.SERVER_VARIABLE}, ${settings.STORE_VARIABLE}, or {settings.store_path()}]",
     )(command)
 
 

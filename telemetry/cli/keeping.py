@@ -126,10 +126,10 @@ def backup(target: Path, store: str | None) -> None:
     if target.exists():
         raise UsageError(f"{target} exists; choose another path, or remove it")
     with source.opened(store, writable=True) as asked:
-        if isinstance(asked, source.Server):
-            asked.backup(target)
-        else:
+        if isinstance(asked, source.File):
             copy(asked.store, target)
+        else:
+            asked.backup(target)
     narrate(f"{target}: {_bytes(target.stat().st_size)}")
 
 

@@ -1,0 +1,195 @@
+"""Ask a ClickHouse cluster: `clickhouse://user@host:port/database`, as a source that reports and stories take.
+
+An answer is whole or an error: a node that is down fails the query, and nothing is taken from the others alone.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pyarrow as pa
+
+from telemetry import reports
+from telemetry.cluster.dialect import check, translated, type_of
+from telemetry.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+PASSWORD_VARIABLE: Final = "CLICKHOUSE_PASSWORD"
+QUERY_LIMIT_S: Final = 60.0
+CONNECT_LIMIT_S: Final = 5.0
+MEMORY_LIMIT_BYTES: Final = 8 * 2**30
+SETTINGS: Final[Mapping[str, object]] = {
+    "join_use_nulls": 1,
+    "prefer_column_name_to_alias": 1,
+    "cast_keep_nullable": 1,
+    "session_timezone": "UTC",
+    "distributed_product_mode": "local",
+    "optimize_skip_unused_shards": 1,
+    "skip_unavailable_shards": 0,
+    "aggregate_functions_null_for_empty": 0,
+    "max_memory_usage": MEMORY_LIMIT_BYTES,
+    "max_execution_time": QUERY_LIMIT_S,
+    "timeout_overflow_mode": "throw",
+}
+"""What brings ClickHouse's nulls and names to SQL's rules, and never lets an answer be partial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a cluster is; its repr has no password."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    secure: bool
+
+    def __str__(self) -> str:
+        scheme = "clickhouses" if self.secure else "clickhouse"
+        return f"{scheme}://{self.user}@{self.host}:{self.port}/{self.database}"
+
+
+def read(url: str) -> tuple[Address, str]:
+    """An address and the password: the URL's, else that of `CLICKHOUSE_PASSWORD`.
+
+    `clickhouses://`, or `?secure=true`, is TLS. The ports are those of ClickHouse's HTTP interface.
+
+    Raises:
+        UsageError: it cannot be read; the message does not repeat it, as it may have a password.
+    """
+    form = "clickhouse://user@host:port/database"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"the store's address cannot be read; it should be {form}") from error
+    options = parse_qs(parts.query)
+    database = unquote(parts.path.strip("/")) or "default"
+    if not parts.hostname or "/" in database or set(options) - {"secure"}:
+        raise UsageError(f"the store's address cannot be read; it should be {form}, and ?secure=true for TLS")
+    secure = parts.scheme == "clickhouses" or options.get("secure", ["false"])[-1].lower() in ("true", "1", "yes")
+    address = Address(
+        parts.hostname, port or (8443 if secure else 8123), unquote(parts.username or "default"), database, secure
+    )
+    password = unquote(parts.password) if parts.password else os.environ.get(PASSWORD_VARIABLE, "")
+    return address, password
+
+
+class Cluster:
+    """A ClickHouse cluster, asked through one of its nodes."""
+
+    def __init__(self, client: "Client", address: Address) -> None:
+        self.address = address
+        self._client = client
+
+    def query(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+    ) -> pa.Table:
+        """Answer one statement of DuckDB's SQL.
+
+        Raises:
+            ReportError: the statement has no equal in ClickHouse.
+            StoreError: the cluster cannot answer, or not in time.
+        """
+        given = dict(params or {})
+        types = tuple((name, type_of(value)) for name, value in given.items())
+        statement = translated(sql, "the statement", types)
+        limits = {} if timeout_s is None else {"max_execution_time": timeout_s}
+        bound = {name: value for name, value in given.items() if value is not None}
+        with _errors(self.address):
+            answer = self._client.query_arrow(statement, bound, settings=limits, use_strings=True)
+        return _like_duckdb(answer)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Cluster]:
+    """Connect to a cluster, for as long as the questions last.
+
+    Raises:
+        UsageError: the address cannot be read, or the extra `clickhouse` is not installed.
+        StoreError: no node answers there, or it refuses.
+    """
+    address, password = read(url)
+    try:
+        import clickhouse_connect
+    except ImportError as error:
+        raise UsageError("asking ClickHouse needs its client: pip install 'dp-telemetry[clickhouse]'") from error
+    with _errors(address):
+        client = clickhouse_connect.get_client(
+            host=address.host,
+            port=address.port,
+            username=address.user,
+            password=password,
+            database=address.database,
+            secure=address.secure,
+            connect_timeout=CONNECT_LIMIT_S,
+            send_receive_timeout=QUERY_LIMIT_S + 10,  # after the server's own limit, so that its explanation arrives
+            autogenerate_session_id=False,  # questions may come side by side
+            settings=dict(SETTINGS),
+        )
+    try:
+        check_catalogue()
+        yield Cluster(client, address)
+    finally:
+        client.close()
+
+
+@cache
+def check_catalogue() -> None:
+    """Refuse reports that ClickHouse would answer otherwise than DuckDB, before any is asked.
+
+    Raises:
+        ReportError: names the file and the construct.
+    """
+    for name, report in reports.catalogue().items():
+        check(report.sql, f"{name}.sql")
+
+
+_EXPLAINED: Final = (
+    (("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD"), "refuses the user or the password; set CLICKHOUSE_PASSWORD"),
+    (("UNKNOWN_DATABASE",), "has no such database"),
+    (("UNKNOWN_TABLE",), "lacks a relation that reports read"),
+    (("UNKNOWN_IDENTIFIER",), "has a schema of another version"),
+    (("TIMEOUT_EXCEEDED",), "did not answer within its time limit; ask for a shorter range"),
+    (("MEMORY_LIMIT_EXCEEDED",), "needs more memory than its limit; ask for a shorter range"),
+    (("QUERY_WAS_CANCELLED",), "cancelled the query"),
+    (("ALL_CONNECTION_TRIES_FAILED", "NETWORK_ERROR"), "cannot reach one of its nodes, so there is no whole answer"),
+)
+
+
+@contextmanager
+def _errors(address: Address) -> Iterator[None]:
+    """Turn what the client raises into a StoreError that says what happened."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        yield
+    except ClickHouseError as error:
+        told = str(error)
+        for codes, meaning in _EXPLAINED:
+            if any(code in told for code in codes):
+                raise StoreError(f"{address} {meaning}") from error
+        raise StoreError(f"{address} cannot answer: {told[:500]}") from error
+
+
+def _like_duckdb(table: pa.Table) -> pa.Table:
+    """ClickHouse's types as DuckDB has them: signed whole numbers, texts, doubles."""
+    fields = []
+    for field in table.schema:
+        kind = field.type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_integer(kind):
+            kind = pa.int64()
+        elif pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+            kind = pa.string()
+        elif pa.types.is_floating(kind):
+            kind = pa.float64()
+        fields.append(pa.field(field.name, kind))
+    return table.cast(pa.schema(fields))
