@@ -132,6 +132,7 @@ def growth(spans: int) -> list[dict[str, float]]:
                 "store_us_a_span": took / stored * 1e6,
                 "bytes_a_span": store.path.stat().st_size / stored,
                 **questions(store),
+                **planning(store),
             }
             print(", ".join(f"{name} {value:,.1f}" for name, value in point.items()), file=sys.stderr)
             points.append(point)
@@ -151,6 +152,15 @@ def questions(store: Store) -> dict[str, float]:
             lambda: store.query("from connections where session_id = $id", {"id": known["session_id"]})
         ),
         "its_spans_ms": best_ms(lambda: store.spans_of([known["trace_id"]])),
+    }
+
+
+def planning(store: Store) -> dict[str, float]:
+    """Milliseconds until DuckDB knows how it would answer, by relation: what a report costs before it reads."""
+    names = ("spans", "ingest", *relations.DEFINED, *relations.plain_views())
+    return {
+        f"plan_{name}_ms": best_ms(lambda name=name: store.query(f"explain select * from {name}"))  # type: ignore[misc]
+        for name in names
     }
 
 
