@@ -20,6 +20,7 @@ REFUSED: Final[dict[type[exp.Expr], str]] = {
     exp.Median: "median(): use quantile_cont(x, 0.5)",
     exp.TimeToStr: "strftime(): the formats differ",
     exp.StrToTime: "strptime(): the formats differ",
+    exp.UnixToTime: "epoch_ms(): use differences of nanoseconds",
     exp.DateDiff: "date_diff(): use differences of nanoseconds",
     exp.Interval: "interval: use nanoseconds",
     exp.JSONExtract: "a JSON operator: use a typed column",
