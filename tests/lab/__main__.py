@@ -1,6 +1,7 @@
 """The fault laboratory: `make lab`, or `python -m tests.lab [FAULT…]` for some of its network faults.
 
-Plays the simulator's scenarios and real faults of a network, and holds the verdicts against what was true.
+Plays real faults of a network and the simulator's scenarios, holds the verdicts against what was true, and replays what
+was recorded of the scenarios.
 It needs root, and Debian's iproute2, nftables and coturn; `make lab` installs them.
 When everything was played, what came out goes to `tests/lab/RESULTS.md` too.
 """
@@ -16,7 +17,8 @@ from pathlib import Path
 from tests.lab.faults import FAULTS
 from tests.lab.network import lacks
 from tests.lab.play import Result, play_all
-from tests.lab.truth import Judged, matrix, scenarios
+from tests.lab.replay import Replayed, replay
+from tests.lab.truth import TRUTHS, Judged, matrix, scenarios
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -64,11 +66,15 @@ def main(names: list[str]) -> int:
     print("playing the faults of the network", file=sys.stderr)
     results = play(names or list(FAULTS))
     judged = [result.judged for result in results]
+    replays: list[Replayed] = []
     if not names:
-        print("playing the scenarios of the simulator", file=sys.stderr)
+        print("playing the scenarios of the simulator, and replaying what was recorded of them", file=sys.stderr)
         judged += scenarios()
+        replays = replay(TRUTHS)
     complaints = [f"WRONG {result.fault.name}: {complaint}" for result in results for complaint in result.complaints]
-    said = "\n".join([*map(verdict_line, judged), "", matrix(judged), *complaints])
+    complaints += [f"WRONG replay of {one.judged.fault}: {one.judged.verdict.rule}" for one in replays if not one.same]
+    replayed = f"{sum(one.same for one in replays)} of {len(replays)} recorded scenarios replay to the same verdict"
+    said = "\n".join([*map(verdict_line, judged), "", matrix(judged), *([replayed] if replays else []), *complaints])
     print(said)
     print(f"{time.monotonic() - began_s:.0f} s", file=sys.stderr)
     if not names:

@@ -1,28 +1,21 @@
 """From a recorded attempt to a scenario, and back to the same verdict."""
 
-import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
-
 import pytest
 
 from telemetry.errors import UsageError
 from telemetry.simulator import scenarios as do
-from telemetry.simulator.scenarios import Scenario
-from telemetry.simulator.server import Simulator
 from telemetry.support.asking import ask
 from telemetry.support.repro import Repro, reproduce, to_source
-from tests.lab.truth import TRUTHS, Judged, judge_spans, recorded
+from tests.lab.replay import Replayed, replay
 from tests.support.source import MemorySource
 from tests.support.spans import attempt, table
-from tests.test_end_to_end import SPEED, play, played_once
 
 _REPLAYED = (
     *("queue_gave_up", "cancelled_in_queue", "asset_missing", "dies_connecting", "never_answers_ice"),
     *("wrong_fingerprint", "no_media", "dies_connected", "stops_media", "closed_by_server", "refused_token", "junk"),
     *("permission_denied", "permission_denied_optional"),
 )
-"""One for each thing that a server or client can do; all of them would take a minute."""
+"""One for each thing that a server or client can do; `make lab` replays all scenarios, which takes a minute."""
 
 
 def _reproduced(places: tuple[int, int] | None = None, **given: object) -> Repro:
@@ -75,33 +68,10 @@ def test_what_cannot_be_played(given, says):
         _reproduced(**given)
 
 
-async def _replay_all(scenarios: Mapping[str, Scenario]) -> dict[str, Judged]:
-    """Play the scenarios, faster than they were recorded and several at a time, and judge what came of them."""
-    turns = asyncio.Semaphore(3)
-    async with Simulator(
-        speed=SPEED, scenarios={scenario.name: scenario for scenario in scenarios.values()}
-    ) as simulator:
-
-        async def one(name: str, scenario: Scenario) -> Judged:
-            async with turns:
-                return judge_spans(name, TRUTHS[name], (await play(scenario, simulator)).spans)
-
-        judged = await asyncio.gather(*(one(*item) for item in scenarios.items()))
-    return {one.fault: one for one in judged}
-
-
 @pytest.fixture(scope="module")
-def replayed() -> dict[str, tuple[Repro, Judged]]:
+def replayed() -> dict[str, Replayed]:
     """Scenarios that were recorded, made scenarios again, and played once more."""
-    made = {name: reproduce(*recorded(played_once()[name].spans)) for name in _REPLAYED}
-    judged = asyncio.run(_replay_all({name: _patient(repro.scenario) for name, repro in made.items()}))
-    return {name: (made[name], judged[name]) for name in made}
-
-
-def _patient(scenario: Scenario) -> Scenario:
-    """The client gives up as late as it was recorded, though the server is faster: it must get as far as it did."""
-    gives_up_s = scenario.client.gives_up_s
-    return replace(scenario, client=replace(scenario.client, gives_up_s=gives_up_s and gives_up_s * SPEED))
+    return {one.judged.fault: one for one in replay(_REPLAYED)}
 
 
 @pytest.mark.real
@@ -109,6 +79,6 @@ def _patient(scenario: Scenario) -> Scenario:
 @pytest.mark.parametrize("name", _REPLAYED)
 def test_replays_to_the_same_verdict(replayed, name):
     """A recorded attempt, played again from its own record, leads to the same rule and owner."""
-    repro, judged = replayed[name]
+    one = replayed[name]
 
-    assert (judged.verdict.rule, judged.verdict.owner) == (repro.rule, repro.owner)
+    assert one.same, (one.judged.verdict.rule, one.repro.rule)
