@@ -97,6 +97,24 @@ def test_a_capsule_travels(path: Path, tmp_path: Path) -> None:
     assert "no capsule" in refused.stderr
 
 
+@pytest.mark.parametrize("format", ["otlp", "chrome", "jaeger"])
+def test_a_trace_is_exported_for_other_viewers(path: Path, tmp_path: Path, format: str) -> None:
+    """`capsule export --format` writes the attempt as Perfetto, Jaeger or an OTLP reader takes it."""
+    file = tmp_path / "trace.json"
+
+    exported = run("capsule", "export", "attempt-0002", "--store", path, "--format", format, "--output", file)
+
+    assert exported.stdout == f"{file}\n"
+    body = json.loads(file.read_text("utf-8"))
+    spans = {
+        "otlp": lambda: [span for r in body["resourceSpans"] for s in r["scopeSpans"] for span in s["spans"]],
+        "chrome": lambda: [event for event in body["traceEvents"] if event["ph"] in ("X", "i")],
+        "jaeger": lambda: [span for trace in body["data"] for span in trace["spans"]],
+    }[format]()
+    told = json.loads(run("session", "attempt-0002", "--store", path, "--format", "json").stdout)
+    assert len(spans) == told["attempt"]["span_count"]
+
+
 @pytest.mark.parametrize("name", ["spans", "spans.jsonl", "spans.jsonl.gz"])
 def test_spans_travel(path: Path, tmp_path: Path, name: str) -> None:
     """What `store export` wrote is imported into another store once, however often it is tried."""

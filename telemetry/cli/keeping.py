@@ -231,11 +231,24 @@ def capsule() -> None:
     """Carry one attempt elsewhere: one scrubbed file that opens offline, and imports into any store."""
 
 
-@capsule.command("export", epilog="\b\nExample:\n  telemetry capsule export 4b7c --output case-1234.html")
+@capsule.command(
+    "export",
+    epilog="""\b
+Examples:
+  telemetry capsule export 4b7c --output case-1234.html
+  telemetry capsule export 4b7c --format chrome           for ui.perfetto.dev and chrome://tracing""",
+)
 @click.argument("id")
-@click.option("--output", type=FILE, help="Where to write it.  [default: ATTEMPT.capsule.html]")
+@click.option("--output", type=FILE, help="Where to write it.  [default: ATTEMPT.capsule.html, or .FORMAT.json]")
+@click.option(
+    "--format",
+    type=click.Choice(["html", "otlp", "chrome", "jaeger"]),
+    default="html",
+    show_default=True,
+    help="html opens offline and imports; the others are its spans alone, for other viewers.",
+)
 @store_option
-def export_capsule(id: str, output: Path | None, store: str | None) -> None:
+def export_capsule(id: str, output: Path | None, format: str, store: str | None) -> None:
     """Write everything about one attempt into one file; its name is printed on stdout.
 
     Tokens, personal data and the addresses of people are removed; the file says what was.
@@ -246,11 +259,26 @@ def export_capsule(id: str, output: Path | None, store: str | None) -> None:
     with source.opened(store) as asked:
         body = asked.capsule(id)
     packed = unpack(body)
-    path = output or Path(re.sub(r"[^\w.-]", "_", packed.attempt_id) + ".capsule.html")
+    if format != "html":
+        body = json.dumps(_trace(packed, format)).encode()
+    ending = "capsule.html" if format == "html" else f"{format}.json"
+    path = output or Path(re.sub(r"[^\w.-]", "_", packed.attempt_id) + f".{ending}")
     with path.open("xb") as file:
         file.write(body)
     narrate(f"{sum(removed.count for removed in packed.removed)} values were removed; the file lists them")
     click.echo(str(path))
+
+
+def _trace(packed: "Capsule", format: str) -> Mapping[str, Any]:
+    """The spans of a capsule as another viewer reads them."""
+    from telemetry import traces
+
+    if format == "otlp":
+        return packed.otlp
+    rows = packed.table(received_ns=0).sort_by([("trace_id", "ascending"), ("start_ns", "ascending")]).to_pylist()
+    if format == "jaeger":
+        return traces.to_jaeger(rows)
+    return traces.to_chrome([row for row in rows if row["trace_id"] == packed.trace_id])
 
 
 @capsule.command(
