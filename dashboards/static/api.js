@@ -31,3 +31,30 @@ export async function ask(path, params = {}, signal = null) {
   if (!answer.ok) throw new Refused(answer.status, body.error);
   return body;
 }
+
+// Several panels may show one answer: those who ask for the same at the same time share one request.
+// Who stops waiting leaves it to the others; when all have left, the request is given up.
+const going = new Map();
+
+export async function askTogether(path, params, signal) {
+  const key = address(path, params);
+  let shared = going.get(key);
+  if (!shared) {
+    const stop = new AbortController();
+    shared = { stop, waiting: 0, answer: ask(path, params, stop.signal).finally(() => { if (going.get(key) === shared) going.delete(key); }) };
+    shared.answer.catch(() => {}); // who still waits hears of it
+    going.set(key, shared);
+  }
+  shared.waiting += 1;
+  try {
+    return await Promise.race([shared.answer, new Promise((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    })]);
+  } finally {
+    shared.waiting -= 1;
+    if (!shared.waiting && signal.aborted) {
+      going.delete(key);
+      shared.stop.abort();
+    }
+  }
+}

@@ -1,6 +1,6 @@
 // One panel: a question, its drawing, and what the drawing rests on: unit, denominator, n, table, SQL, downloads.
 // It knows five states: waiting, slow, drawn, empty, refused. What is drawn stays until there is something better.
-import { address, ask, Away } from "./api.js";
+import { address, askTogether, Away } from "./api.js";
 import { copyButton, el } from "./dom.js";
 import { count, words } from "./format.js";
 import { marks } from "./marks/all.js";
@@ -43,7 +43,7 @@ export class Panel {
       this.wait.textContent = "This one takes a while …";
     }, SLOW_MS);
     try {
-      const answer = await ask(this.path, params, going.signal);
+      const answer = await askTogether(this.path, params, going.signal);
       this.asked = key;
       this.show(answer, params);
     } catch (error) {

@@ -80,6 +80,17 @@ def test_every_panel_draws_what_its_report_answers(tab: Any, fleet: tuple[pages.
         assert section.locator("h2").inner_text().strip(), panel["id"]
 
 
+def test_panels_of_one_answer_ask_once(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """The two panels about the queue draw the answer of one request."""
+    server, _ = fleet
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url) if "/api/reports/queue" in request.url else None)
+    overview(tab, server)
+
+    assert len(asked) == 1
+    assert tab.locator("#queue .plot").count() == tab.locator("#abandonment .plot").count() == 1
+
+
 def test_bars_show_the_numbers_of_the_report(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
     """A bar's label and value are the report's own."""
     server, store = fleet
