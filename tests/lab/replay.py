@@ -49,7 +49,7 @@ async def _replay(made: dict[str, Repro]) -> list[Replayed]:
 
 
 def _patient(scenario: Scenario) -> Scenario:
-    """The client gives up no earlier than it was recorded, though the server is faster: it must get as far as it did."""
+    """The client gives up later than recorded, though the server is faster: it must get as far as it did."""
     gives_up_s = scenario.client.gives_up_s
     later_s = gives_up_s and (gives_up_s + PATIENCE_S) * SPEED
     return replace(scenario, client=replace(scenario.client, gives_up_s=later_s))
