@@ -33,6 +33,7 @@ PRUNE_EVERY_S = 60.0
 """Ten minutes in earnest; an hour must see many."""
 FULL_SPEED_S = 30.0
 SENDERS = 16
+MOST_UNDER_WAY = 64
 SAMPLE_S = 10.0
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
 LAST_S = 60.0
@@ -96,12 +97,14 @@ class Sender:
         return sum(await asyncio.gather(*(one() for _ in range(SENDERS)))) / (time.monotonic() - began)
 
     async def at(self, rate: float, seconds: float) -> None:
-        """Keep a rate, whatever the answers take; the senders are as many as that needs."""
+        """Keep a rate with as many senders as that needs, `MOST_UNDER_WAY` at most: more would be a flood."""
         began, due, under_way = time.monotonic(), 0.0, set[asyncio.Task[int]]()
         spacing = self._stream.spans / self._stream.requests / rate
         while due < seconds:
             await asyncio.sleep(max(0.0, began + due - time.monotonic()))
-            due += spacing
+            due = max(due + spacing, time.monotonic() - began - 1)  # what could not be sent is not made up for
+            if len(under_way) >= MOST_UNDER_WAY:
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(self.send())
             under_way.add(task)
             task.add_done_callback(under_way.discard)

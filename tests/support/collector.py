@@ -24,11 +24,11 @@ def rotel() -> list[str] | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     binary = Path(spec.submodule_search_locations[0]) / "rotel-agent"
-    found = subprocess.run([binary, "--version"], env=_environment(), capture_output=True, check=False)
+    found = subprocess.run([binary, "--version"], env=environment(), capture_output=True, check=False)
     return [str(binary)] if found.returncode == 0 else None
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     folders = [str(sysconfig.get_config_var("LIBDIR")), os.environ.get("LD_LIBRARY_PATH", "")]
     return {"PATH": os.environ.get("PATH", ""), "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
 
@@ -45,7 +45,7 @@ async def collecting(command: list[str], folder: Path, export_to: int) -> AsyncI
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
         *("--exporter", "otlp", "--otlp-exporter-endpoint", f"http://127.0.0.1:{export_to}"),
         *("--pid-file", str(folder / "pid"), "--log-file", str(folder / "log")),
-        env=_environment(),
+        env=environment(),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
