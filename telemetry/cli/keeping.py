@@ -245,7 +245,7 @@ Examples:
     type=click.Choice(["html", "otlp", "chrome", "jaeger"]),
     default="html",
     show_default=True,
-    help="html opens offline and imports; the others are its spans alone, for other viewers.",
+    help="html opens offline and imports; the others hold only the capsule's spans, for other viewers.",
 )
 @store_option
 def export_capsule(id: str, output: Path | None, format: str, store: str | None) -> None:
