@@ -67,6 +67,21 @@ def figures(ingest: Iterable[Mapping[str, Any]], spans: int, version: str) -> li
     ]
 
 
+def store_figures(sizes: Mapping[str, Any]) -> list[Figure]:
+    """Turn what a store says of its file into metrics."""
+    return [
+        Figure("dp_telemetry_store_file_bytes", "gauge", "The store's file.", [({}, sizes["file_bytes"])]),
+        Figure("dp_telemetry_store_free_bytes", "gauge", "Of the file: free for spans.", [({}, sizes["free_bytes"])]),
+        Figure("dp_telemetry_store_log_bytes", "gauge", "The write-ahead log beside it.", [({}, sizes["wal_bytes"])]),
+        Figure(
+            "dp_telemetry_store_trouble",
+            "gauge",
+            "1 while the store cannot be tended: `telemetry store info` says why.",
+            [({}, float(sizes["trouble"] is not None))],
+        ),
+    ]
+
+
 def text(wanted: Iterable[Figure]) -> str:
     """Write metrics in the text format."""
     lines: list[str] = []

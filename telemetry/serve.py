@@ -21,11 +21,13 @@ from starlette.types import ASGIApp
 
 from telemetry import settings, upkeep
 from telemetry.errors import ServerError, UsageError
+from telemetry.prometheus import store_figures
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
 from telemetry.receiver.tls import Tls
 from telemetry.reports import execute
 from telemetry.source import notice_path
+from telemetry.store.checks import sizes
 from telemetry.store.duck import Store
 from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
@@ -108,7 +110,7 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
                 tokens=doors.tokens,
                 hosts=_names(doors),
                 more=upkeep.routes(store),
-                figures=watch.figures,
+                figures=lambda: store_figures(sizes(store)) + watch.figures(),
             )
             take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
             async with (

@@ -28,13 +28,16 @@ from tests.bench.__main__ import FOLDER, about
 from tests.support.stream import Stream
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-KEEP = "200M"
+MOST_KEPT_MB, KEPT_MB_A_MINUTE = 200, 15
+"""What the store may keep: so little that it is full within the first quarter, however short the soak."""
 PRUNE_EVERY_S = 60.0
 """Ten minutes in earnest; an hour must see many."""
 FULL_SPEED_S = 30.0
 SENDERS = 16
 MOST_UNDER_WAY = 64
 SAMPLE_S = 10.0
+COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms")
+WIDTH = max(map(len, COLUMNS))
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
 LAST_S = 60.0
 """What was acknowledged in the last minute is counted in the file."""
@@ -137,6 +140,7 @@ async def watch(pid: int, path: Path, seen: Seen, samples: list[dict[str, float]
     """Note memory, file and acknowledgements every ten seconds, until cancelled."""
     began = time.monotonic()
     spans = 0
+    print(" ".join(f"{name:>{WIDTH}}" for name in COLUMNS), file=sys.stderr)
     while True:
         await asyncio.sleep(SAMPLE_S)
         waits, seen.waits = sorted(seen.waits), []
@@ -152,7 +156,7 @@ async def watch(pid: int, path: Path, seen: Seen, samples: list[dict[str, float]
             "max_ms": round(waits[-1] * 1000) if waits else -1,
         }
         samples.append(sample)
-        print(", ".join(f"{name} {value}" for name, value in sample.items()), file=sys.stderr, flush=True)
+        print(" ".join(f"{sample[name]:>{WIDTH}}" for name in COLUMNS), file=sys.stderr, flush=True)
 
 
 def _size_mb(path: Path) -> int:
@@ -179,14 +183,16 @@ async def soak(path: Path, process: subprocess.Popen[bytes], minutes: float) -> 
         asyncio.create_task(read(notice["url"], seen)),
         asyncio.create_task(watch(process.pid, path, seen, samples)),
     ]
-    await sender.at(full / 2, minutes * 60)
-    for task in beside:
+    load = asyncio.create_task(sender.at(full / 2, minutes * 60))
+    done, _ = await asyncio.wait([load, *beside], return_when=asyncio.FIRST_COMPLETED)
+    for task in (load, *beside):
         task.cancel()
-    ended = await asyncio.gather(*beside, return_exceptions=True)
-    for end in ended:
-        if not isinstance(end, asyncio.CancelledError):
-            raise AssertionError("a reader or the watch ended early") from end
+    ended = await asyncio.gather(load, *beside, return_exceptions=True)
+    if done != {load}:
+        raise AssertionError(f"the server, a reader or the watch ended early: {ended}")
     await sender.close()
+    async with httpx.AsyncClient(base_url=notice["url"], timeout=60, trust_env=False) as client:
+        trouble = (await client.get("/api/store")).json()["trouble"]
     last = {number: seen.acknowledged[number] for number, at in seen.sent_at.items() if time.monotonic() - at < LAST_S}
     return {
         "minutes": minutes,
@@ -195,6 +201,7 @@ async def soak(path: Path, process: subprocess.Popen[bytes], minutes: float) -> 
         "errors_tried_again": dict(seen.errors),
         "answers_to_readers": dict(sorted(seen.answers.items())),
         "slowest_answer_s": round(seen.slowest_answer_s, 2),
+        "trouble": trouble,
         "samples": samples,
         "last": last,
     }
@@ -227,7 +234,7 @@ def judged(figures: dict[str, Any], stored: dict[int, tuple[int, int]]) -> dict[
         "doubled": doubled,
         "flat": memory[1] <= memory[0] * GROWTH + SLACK_MB and largest[1] <= largest[0] * GROWTH + SLACK_MB,
     }
-    verdict["held"] = bool(verdict["flat"] and not lost and not doubled and not refused)
+    verdict["held"] = bool(verdict["flat"] and not lost and not doubled and not refused and not figures["trouble"])
     return figures | {"verdict": verdict}
 
 
@@ -242,13 +249,13 @@ def counted(path: Path, numbers: list[int]) -> dict[int, tuple[int, int]]:
     return {int(row["number"], 16): (row["spans"], row["others"]) for row in rows}
 
 
-def serve(path: str) -> None:
-    """`telemetry serve` that prunes more often."""
+def serve(path: str, kept_mb: str) -> None:
+    """`telemetry serve` that prunes more often, and keeps little."""
     from telemetry.cli import main as telemetry
 
     writer.PRUNE_EVERY_S = PRUNE_EVERY_S  # type: ignore[misc]
     ports = ("--grpc-port", "0", "--http-port", "0", "--pages-port", "0")
-    sys.argv = ["telemetry", "serve", "--store", path, "--keep-bytes", KEEP, *ports]
+    sys.argv = ["telemetry", "serve", "--store", path, "--keep-bytes", f"{kept_mb}M", *ports]
     telemetry()
 
 
@@ -256,7 +263,8 @@ def main(minutes: float) -> int:
     """Returns the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "soak.duckdb"
-        command = [sys.executable, "-m", "tests.soak", "serve", str(path)]
+        kept_mb = round(min(MOST_KEPT_MB, KEPT_MB_A_MINUTE * minutes))
+        command = [sys.executable, "-m", "tests.soak", "serve", str(path), str(kept_mb)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             try:
                 while not notice_path(path).exists():
@@ -266,17 +274,19 @@ def main(minutes: float) -> int:
                 figures = asyncio.run(soak(path, process, minutes))
             finally:
                 process.terminate()
-                process.wait(30)
+                process.wait(300)  # it writes its log to the file
         result = judged(figures, counted(path, list(figures["last"])))
     target = FOLDER / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{os.cpu_count()}-cores-soak.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(about() | result, indent=1) + "\n")
-    print(json.dumps(result["verdict"], indent=1))
+    told = {name: value for name, value in result.items() if name not in ("verdict", "samples")} | result["verdict"]
+    for name, value in told.items():
+        print(f"{name:>30}  {value}")
     return 0 if result["verdict"]["held"] else 1
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        serve(sys.argv[2])
+        serve(*sys.argv[2:])
     else:
         sys.exit(main(float(sys.argv[1] if sys.argv[1:] else os.environ.get("SOAK_MINUTES", "60"))))

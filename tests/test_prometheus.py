@@ -6,6 +6,7 @@ import httpx
 
 from telemetry import prometheus
 from telemetry.prometheus import Figure
+from telemetry.store.checks import sizes
 from telemetry.store.duck import Store
 from telemetry.web import pages_app
 from tests.support.spans import attempt, table
@@ -29,6 +30,17 @@ async def test_stored_and_duplicate_spans_are_counted(tmp_path: Path) -> None:
     [duplicate] = [line for line in lines if line.startswith("dp_telemetry_spans_duplicate_total{")]
     assert stored.endswith(f" {rows.num_rows}")
     assert duplicate.endswith(f" {rows.num_rows}")
+
+
+def test_a_store_in_trouble(tmp_path: Path) -> None:
+    """What a store takes on disk, and whether it is in trouble, are metrics."""
+    with Store.open(tmp_path / "store.duckdb") as store:
+        well = sizes(store)
+    lines = prometheus.text(prometheus.store_figures(well | {"trouble": "the disk is full"})).splitlines()
+
+    assert f"dp_telemetry_store_file_bytes {well['file_bytes']}" in lines
+    assert "dp_telemetry_store_trouble 1" in lines
+    assert "dp_telemetry_store_trouble 0" in prometheus.text(prometheus.store_figures(well)).splitlines()
 
 
 def test_labels_are_escaped() -> None:

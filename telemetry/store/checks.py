@@ -34,18 +34,18 @@ def info(store: "Store") -> dict[str, Any]:
         "(select min(start_ns) from spans) as first_ns, (select max(end_ns) from spans) as last_ns, "
         "(select max(received_ns) from spans) as last_received_ns"
     ).to_pylist()[0]
-    blocks = store.query(
-        "select block_size, total_blocks, free_blocks, wal_size from pragma_database_size() "
-        "where database_name <> 'tail'"
+    return {"path": str(store.path), "schema_version": SCHEMA_VERSION, **facts, **sizes(store)}
+
+
+def sizes(store: "Store") -> dict[str, Any]:
+    """What is on disk, and what is wrong with it."""
+    free = store.query(
+        "select free_blocks * block_size as free_bytes from pragma_database_size() where database_name <> 'tail'"
     ).to_pylist()[0]
-    wal = store.path.with_name(store.path.name + ".wal")
     return {
-        "path": str(store.path),
-        "schema_version": SCHEMA_VERSION,
-        **facts,
         "file_bytes": store.path.stat().st_size,
-        "free_bytes": blocks["free_blocks"] * blocks["block_size"],
-        "wal_bytes": wal.stat().st_size if wal.exists() else 0,
+        **free,
+        "wal_bytes": store.wal_bytes,
         "trouble": store.trouble,
     }
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
 from telemetry.store.ledger import Ledger
-from telemetry.store.reading import Reader
+from telemetry.store.reading import Reader, Turnstile
 from telemetry.store.recent import GENERATION, Hashes, Recent
 from telemetry.store.tail import Tail
 
@@ -33,6 +33,20 @@ MOST_WAITING_ROWS: Final = 8 * FOLD_ROWS
 """When folding lags this far behind, commits wait for it."""
 CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
 """With DuckDB's default of 16 MB, checkpoints could not keep up with 40,000 spans/s; this is some 300,000 spans."""
+LONG_WAL_BYTES: Final = 2 * CHECKPOINT_WAL_BYTES
+"""From here on queries wait for a checkpoint, which those that began before a fold prevent."""
+MOST_WAL_BYTES: Final = 4 * CHECKPOINT_WAL_BYTES
+"""From here on queries that do not end by themselves are stopped for it."""
+PATIENCE_S: Final = 1.0
+"""How long new queries are held back while those that run may end, at first; then twice as long each time ..."""
+MOST_PATIENCE_S: Final = 32.0
+"""... until no query of a page, which may take 30 s, can prevent it."""
+REST: Final = 8
+"""Queries go on for so many times as long before they are held back again ..."""
+MOST_REST_S: Final = 60.0
+"""... so that the log grows by no more than a minute's spans past its limit."""
+TRIES: Final = 3
+"""In vain, before that is called trouble."""
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one takes some 20 ms."""
 
@@ -65,8 +79,14 @@ class Store:
         self.path = path
         self.read_only = read_only
         self.memory_limit_bytes = memory_limit_bytes
-        self.trouble: str | None = None
-        """Why folding, a checkpoint or pruning failed last; None means that the last one went well."""
+        self._failure: str | None = None
+        self.room_owed = True
+        """Whether the file may hold the room of deleted rows, for `compact` to give back."""
+        self._obstructed = 0
+        """How often a compaction found a query in its way since the last one that did not."""
+        self._compact_at_s = 0.0
+        """Not before, by the monotonic clock."""
+        self._turnstile = Turnstile()
         self._clock = clock
         self._remembered = remembered
         self._tending = threading.Lock()
@@ -252,24 +272,56 @@ class Store:
                 for _ in relations.SIDES:
                     self._fold(connection, self._other_side())
                     self._switch()
-            if now or self._wal_bytes() >= CHECKPOINT_WAL_BYTES:
+            if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
+            due = self._obstructed or self.wal_bytes >= LONG_WAL_BYTES
+            if due and time.monotonic() >= self._compact_at_s:
+                self._compact(connection)
 
     def compact(self) -> bool:
-        """Checkpoint and give the room of deleted rows back to the file; commits wait meanwhile.
+        """Checkpoint, and give the room of deleted rows back to the file; commits and queries wait meanwhile.
+
+        DuckDB gives it back only when nothing else is under way at all. So new queries are held back until those that
+        run have ended.
 
         Returns:
-            False when a query still reads what was deleted, so that it must be done later.
+            False when they did not end in time: then `tend` tries again, each time more patiently.
 
         Raises:
             StoreError: it failed.
         """
         with self.maintained() as connection:
-            try:
-                connection.execute("checkpoint")
-            except duckdb.TransactionException:
-                return False
-            return True
+            return self._compact(connection)
+
+    def _compact(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        patience_s = min(PATIENCE_S * 2**self._obstructed, MOST_PATIENCE_S)
+        urge = self._stop_queries if self.wal_bytes >= MOST_WAL_BYTES else None
+        with self._turnstile.emptied(patience_s, urge) as empty:
+            if empty:
+                with self._writing, self._readers_lock:
+                    # A checkpoint that has nothing to write gives nothing back; nor does one right after an update.
+                    connection.execute("insert into stored.held values (1)")
+                    connection.execute("delete from stored.held")
+                    connection.execute("checkpoint")
+        self._obstructed = 0 if empty else self._obstructed + 1
+        self.room_owed = not empty
+        self._compact_at_s = time.monotonic() + (0.0 if empty else min(REST * patience_s, MOST_REST_S))
+        return empty
+
+    def _stop_queries(self) -> None:
+        with self._readers_lock:
+            for reader in self._readers:
+                reader.stop()
+
+    @property
+    def trouble(self) -> str | None:
+        """What failed last, or cannot be done: folding, a checkpoint, pruning. None means that all is well."""
+        if self._failure or self._obstructed < TRIES:
+            return self._failure
+        return (
+            f"queries run on and on, so that the file cannot be compacted, tried {self._obstructed} times, "
+            f"and its log has {self.wal_bytes / 1e6:.0f} MB; end long exports and reports"
+        )
 
     def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Checkpoint beside commits; not at all while a query still reads what was folded since it began."""
@@ -311,11 +363,11 @@ class Store:
             connection = self._root.cursor()
             try:
                 yield connection
-                self.trouble = None
+                self._failure = None
             except duckdb.Error as error:
                 self._broken = self._broken or isinstance(error, duckdb.FatalException)
                 refusal = _refusal(error, self.path)
-                self.trouble = refusal.message
+                self._failure = refusal.message
                 raise refusal from error
             finally:
                 connection.close()
@@ -340,7 +392,9 @@ class Store:
         with self._writing:
             self._side = self._other_side()
 
-    def _wal_bytes(self) -> int:
+    @property
+    def wal_bytes(self) -> int:
+        """Of the write-ahead log beside the file."""
         try:
             return self.path.with_name(self.path.name + ".wal").stat().st_size
         except FileNotFoundError:
@@ -385,7 +439,17 @@ class Store:
         connection = self._root.cursor()
         for statement in relations.reading():
             connection.execute(statement)
-        return Reader(connection, self._tail.begin)
+        return Reader(connection, self._snapshot)
+
+    @contextlib.contextmanager
+    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Read in the block what was committed before it."""
+        with self._turnstile.passed():
+            try:
+                self._tail.begin(connection)
+                yield
+            finally:
+                self._roll_back(connection)
 
     def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
         """All spans of some attempts, by time: VARIANT columns as JSON text.
@@ -485,7 +549,7 @@ class Store:
         if self._closed and not self._broken:
             raise StoreError(f"{self.path} is closed")
         if self._broken:
-            _log.warning("opening %s again after: %s", self.path, self.trouble)
+            _log.warning("opening %s again after: %s", self.path, self._failure)
             if not self._closed:
                 self._disconnect()
             self._connect()

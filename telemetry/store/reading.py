@@ -1,4 +1,7 @@
-"""Answer queries on a connection of their own, within a time, until cancelled; they cannot write."""
+"""Answer queries on a connection of their own, within a time, until cancelled; they cannot write.
+
+And let the store have a moment without any: the `Turnstile`.
+"""
 
 import contextlib
 import threading
@@ -12,21 +15,72 @@ from telemetry.errors import StoreError
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
+_URGED_TIMES: Final = 100
+
+
+class Turnstile:
+    """Counts the queries that read, and holds new ones back when the store needs none to. Any thread may call it."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._held = False
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def passed(self) -> Iterator[None]:
+        """Read in the block; waits to begin while others are held back."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def emptied(self, patience_s: float, urge: Callable[[], None] | None = None) -> Iterator[bool]:
+        """Let nobody read in the block, or say that somebody does. One thread at a time.
+
+        Args:
+            patience_s: how long to hold new queries back while those that run come to their end.
+            urge: asks those that still run to end; None leaves them alone.
+        """
+        with self._changed:
+            self._held = True
+            empty = self._changed.wait_for(lambda: not self._inside, patience_s)
+            for _ in range(_URGED_TIMES):
+                if empty or urge is None:
+                    break
+                urge()
+                empty = self._changed.wait_for(lambda: not self._inside, _AGAIN_S)
+            self._held = empty
+            self._changed.notify_all()
+        try:
+            yield empty
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
 
 
 class Reader:
     """One connection, one query at a time; `cancel` may come from any thread. Made by `Store.reader`."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, begin: Callable[[duckdb.DuckDBPyConnection], None]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        snapshot: Callable[[duckdb.DuckDBPyConnection], contextlib.AbstractContextManager[None]],
     ) -> None:
         """
         Args:
-            begin: begins a reading transaction on it.
+            snapshot: a reading transaction on it, for the length of a block.
         """
         self._connection = connection
-        self._begin = begin
+        self._snapshot = snapshot
         self._cancelled = False
+        self._in_the_way = False
         self._busy = threading.Lock()
 
     def query(
@@ -53,7 +107,11 @@ class Reader:
             StoreError: as `query`.
         """
         with self._answered(sql, params, None) as answer:
-            yield answer.to_arrow_reader(rows)
+            found = answer.to_arrow_reader(rows)
+            try:
+                yield found
+            finally:
+                found.close()  # what nobody reads to its end would keep the transaction open
 
     @property
     def reusable(self) -> bool:
@@ -66,6 +124,12 @@ class Reader:
         while not self._busy.acquire(timeout=_AGAIN_S):
             self._connection.interrupt()
         self._busy.release()
+
+    def stop(self) -> None:
+        """Ask the query that runs, if one does, to end; unlike `cancel` it takes the next one. Does not wait."""
+        self._in_the_way = self._busy.locked()
+        if self._in_the_way:
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Wait for the query that runs, and close the connection."""
@@ -90,14 +154,19 @@ class Reader:
             try:
                 if timer:
                     timer.start()
-                self._begin(self._connection)
-                answer = self._connection.sql(sql, params=dict(params or {}))
-                if answer is None:
-                    raise StoreError("only a statement that answers with rows can be asked")
-                yield answer
+                with self._snapshot(self._connection):
+                    self._in_the_way = False
+                    answer = self._connection.sql(sql, params=dict(params or {}))
+                    if answer is None:
+                        raise StoreError("only a statement that answers with rows can be asked")
+                    yield answer
             except duckdb.InterruptException as error:
                 if self._cancelled:
                     raise StoreError("the query was cancelled") from error
+                if self._in_the_way:
+                    raise StoreError(
+                        "the query was stopped, because it kept the store from emptying its log"
+                    ) from error
                 raise StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range") from error
             except duckdb.OutOfMemoryException as error:
                 raise StoreError("the query needs more memory than it may have; narrow its time range") from error
@@ -107,5 +176,3 @@ class Reader:
                 done.set()
                 if timer and timer.ident:
                     timer.join()  # so that it interrupts no later query
-                with contextlib.suppress(duckdb.Error):  # a failure may have ended it already
-                    self._connection.execute("rollback")

@@ -185,7 +185,7 @@ def tables() -> list[str]:
     inboxes = [inbox(name, side) for name in INBOXES for side in SIDES]
     return [
         "create schema stored",
-        "create table stored.held (i bigint)",  # always empty: see Store.tend
+        "create table stored.held (i bigint)",  # empty but for moments: see Store.tend and Store.compact
         _table("spans", "spans"),
         *inboxes,
         *(relation.table for relation in MERGED),

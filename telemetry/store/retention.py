@@ -36,7 +36,8 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
     """Forget what the retention no longer covers, and give its room back to the file.
 
     An attempt goes as a whole, so that what is left still equals its definition.
-    Commits go on meanwhile; only giving back the room makes them wait, for one checkpoint.
+    Commits go on meanwhile; only giving back the room makes them wait, for one checkpoint. Where queries prevent that,
+    `Store.tend` does it later.
 
     Raises:
         StoreError: the disk is full, say; what is pruned already stays pruned.
@@ -49,16 +50,17 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
         others = "(environment is null or environment not in (select unnest($names::varchar[])))"
         names = list(retention.environment_days)
         done.append(_forget(store, now_ns - int(retention.days * DAY_NS), others, {"names": names}))
-    if any(one.spans for one in done):
-        store.compact()
+    # What is forgotten takes room until it is given back; nothing more is forgotten for its sake.
+    given_back = store.compact() if store.room_owed or any(one.spans for one in done) else True
     size = used_bytes(store)
-    while retention.max_bytes is not None and size > retention.max_bytes:
+    while given_back and retention.max_bytes is not None and size > retention.max_bytes:
         share = min(0.5, 1.05 * (size - retention.max_bytes) / size)
         oldest = store.query("select approx_quantile(end_ns, $share::float) as ns from spans", {"share": share})
         done.append(_forget(store, oldest["ns"][0].as_py() or 0, "true", {}))
-        before, size = size, used_bytes(store) if store.compact() else size
+        given_back = store.compact()
+        before, size = size, used_bytes(store)
         if size >= before:
-            break  # a query still reads it, or DuckDB keeps the row groups until more of them is gone
+            break  # DuckDB keeps the row groups until more of them is gone
     return Pruned(sum(one.spans for one in done), sum(one.attempts for one in done))
 
 

@@ -1,15 +1,35 @@
 """The store: what is committed is there once, and errors leave it usable."""
 
+import contextlib
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, StoreError
+from telemetry.store import duck
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
-from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, table
+from telemetry.store.retention import DAY_NS, Retention, prune, used_bytes
+from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, moved, table
+
+ENDLESS = "select count(*) from spans a, spans b, range(100000000) c, range(100000000) d"
+
+
+class Watched(Store):
+    """Says when a query has begun to read."""
+
+    began = threading.Event()
+
+    @contextlib.contextmanager
+    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        with super()._snapshot(connection):
+            self.began.set()
+            yield
 
 
 @pytest.fixture
@@ -118,6 +138,66 @@ class TestLedger:
         assert (accepted["lateness_max_ms"], accepted["lateness_mean_ms"]) == (1500, 1500)
         assert (refused["reason"], refused["requests"], refused["rejected"]) == ("bad trace id", 2, 5)
         assert refused["example"] == "trace id 00"
+
+
+class TestCompaction:
+    """A query that goes on and on; nobody waits for it here, since nobody has patience."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(duck, "PATIENCE_S", 0.0)
+
+    def test_room_is_given_back_later(self, path: Path) -> None:
+        """While a query prevents it nothing more is forgotten and the trouble is told; afterwards tending does it."""
+        some = table(*(attempt(n) for n in range(1, 101)))
+        with Store.open(path) as store:
+            store.commit([moved(some, day, by_ns=day * DAY_NS) for day in range(80)])
+            store.tend(now=True)
+            before = used_bytes(store)
+            keep = Retention(days=5, max_bytes=before // 2)
+            with store.reader() as reader, reader.batches("select name from spans", rows=100) as batches:
+                batches.read_next_batch()
+                forgotten = [prune(store, keep, now_ns=T0 + 80 * DAY_NS).attempts for _ in range(3)]
+                during, owed = store.trouble, store.room_owed
+            store.tend()
+            after = used_bytes(store)
+            trouble = store.info()["trouble"]
+        assert forgotten == [75 * 100, 0, 0]
+        assert owed
+        assert during is not None
+        assert "queries run on and on" in during
+        assert after < 0.7 * before
+        assert trouble is None
+
+    def test_log_is_bounded(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A query that keeps the log from being emptied is told as trouble, and stopped before the log is too long."""
+        monkeypatch.setattr(duck, "LONG_WAL_BYTES", 1)
+        stopped: list[str] = []
+        with Watched.open(path) as store:
+            store.commit([table(attempt(1))])
+
+            def ask() -> None:
+                try:
+                    store.query(ENDLESS)
+                except StoreError as error:
+                    stopped.append(error.message)
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            Watched.began.wait()
+            for _ in range(3):
+                store.tend(now=True)
+            during, log_bytes = store.trouble, store.wal_bytes
+            monkeypatch.setattr(duck, "MOST_WAL_BYTES", 1)
+            store.tend()
+            asking.join()
+
+            assert during is not None
+            assert log_bytes > 0
+            assert stopped == ["the query was stopped, because it kept the store from emptying its log"]
+            assert store.wal_bytes == 0
+            assert store.trouble is None
+            assert count(store) == len(attempt(1))
 
 
 class TestQuery:
