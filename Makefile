@@ -12,7 +12,7 @@ help:  ## this list
 
 setup: $(STAMP)  ## install everything into .venv/
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml hatch_build.py $(wildcard telemetry/receiver/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "$(PYTHON) is older than 3.11: run 'make PYTHON=/path/to/python3.11 …'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh .ci/install-venv-module $(PYTHON)

@@ -16,10 +16,8 @@ from typing import Any, Final, Literal, Protocol
 import pyarrow as pa
 from google.protobuf.message import Message
 from google.rpc import code_pb2
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
-from telemetry.receiver import parts
 from telemetry.receiver.answers import (
     UNAUTHENTICATED,
     Encoding,
@@ -27,8 +25,8 @@ from telemetry.receiver.answers import (
     not_kept_response,
     traces_response,
 )
-from telemetry.receiver.otlp import Decoded, decode_json
-from telemetry.receiver.scanner import decode_protobuf
+from telemetry.receiver.otlp import Decoded
+from telemetry.receiver.scanner import decode_json, decode_protobuf
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
 
@@ -152,8 +150,6 @@ class Intake:
             decoded: Decoded = decode(body, received_ns)
         else:
             async with self._large:
-                if encoding == "protobuf":
-                    await asyncio.to_thread(parts.check_protobuf, body, ExportTraceServiceRequest.DESCRIPTOR)
                 decoded = await asyncio.to_thread(decode, body, received_ns)
         for rejection in decoded.rejected:
             self._writer.refuse(transport, rejection.reason, rejection.count, rejection.example)

@@ -1,7 +1,6 @@
 """Decode OTLP trace requests, protobuf and JSON, into the columns of `spans`. No I/O, no clock.
 
-This is the readable decoder, and the authority on what a request means; for protobuf `scanner.py` does the same faster,
-and `fragments.py` where there is no compiler.
+This is the readable decoder, and the authority on what a request means; `scanner.py` does the same faster.
 
 What is taken and what is not:
 
@@ -30,6 +29,7 @@ from typing import Any, Final
 import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError as ProtobufError
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
@@ -123,11 +123,14 @@ def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
         DecodeError: the body as a whole is unreadable.
         PayloadTooLarge: it would not stay within limits when decoded.
     """
+    check_parts(body)
     try:
         request = _Frames.FromString(body)
     except ProtobufError as error:
         raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
     batch = Batch(received_ns)
+    parts.check_repeated(len(request.resource_spans), "resources")
+    parts.check_repeated(sum(len(frame.scope_spans) for frame in request.resource_spans), "scopes")
     for resource_spans in request.resource_spans:
         resource = reading(protobuf_resource, resource_spans)
         for scope_spans in resource_spans.scope_spans:
@@ -245,11 +248,22 @@ class Batch:
 
     def decoded(self) -> Decoded:
         """The request in columns."""
-        columns = [pa.array([row.get(field.name) for row in self.rows], field.type) for field in SPANS_SCHEMA]
+        filled = set().union(*self.rows)
+        columns = [
+            pa.array([row.get(field.name) for row in self.rows], field.type)
+            if field.name in filled
+            else pa.nulls(len(self.rows), field.type)
+            for field in SPANS_SCHEMA
+        ]
         return Decoded(
             pa.Table.from_arrays(columns, schema=SPANS_SCHEMA),
             tuple(Rejection(reason, count, example) for reason, (count, example) in self._refused.items()),
         )
+
+
+def check_parts(body: bytes) -> None:
+    """Raise PayloadTooLarge if a request in protobuf has too many parts."""
+    parts.check_protobuf(body, trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR)
 
 
 def check_spans(count: int) -> None:
@@ -427,16 +441,9 @@ def _present(**fields: Any) -> Row:
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 
 
-def frames(package: str, span: Callable[[descriptor_pb2.DescriptorProto], None] | None = None) -> Any:
-    """Make an ExportTraceServiceRequest message class whose spans are read in another way.
-
-    On the wire a message and bytes are the same, so protobuf can be told not to look into a part.
-
-    Args:
-        package: a name for the messages, one for each way.
-        span: adds the fields of a span; None leaves each span as bytes, so that a malformed one does not spoil its
-            neighbours.
-    """
+def _frames(package: str) -> Any:
+    """Make an ExportTraceServiceRequest message class that leaves each span as bytes, so that a malformed one does not
+    spoil its neighbours: on the wire a message and bytes are the same."""
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package}.proto",
         package=package,
@@ -452,10 +459,7 @@ def frames(package: str, span: Callable[[descriptor_pb2.DescriptorProto], None] 
         scope_spans=(2, True, f"{package}.ScopeFrame"),
         schema_url=(3, False, "string"),
     )
-    spans = f"{package}.SpanFrame" if span else "bytes"
-    _message(file, "ScopeFrame", scope=(1, False, scope), spans=(2, True, spans), schema_url=(3, False, "string"))
-    if span:
-        span(file.message_type.add(name="SpanFrame"))
+    _message(file, "ScopeFrame", scope=(1, False, scope), spans=(2, True, "bytes"), schema_url=(3, False, "string"))
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.TraceFrames"))
@@ -475,7 +479,7 @@ def _message(file: descriptor_pb2.FileDescriptorProto, name: str, **fields: tupl
         )
 
 
-_Frames: Final = frames("telemetry.receiver.otlp")
+_Frames: Final = _frames("telemetry.receiver.otlp")
 
 
 def protobuf_resource(frame: Any) -> Shell:

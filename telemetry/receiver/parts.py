@@ -5,19 +5,25 @@ So a body that is small enough as bytes may still be a bomb: 64 MiB of empty mes
 What is counted is messages in protobuf, objects and lists in JSON.
 """
 
-from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 from google.protobuf.descriptor import Descriptor
+from numpy.typing import NDArray
 
 from telemetry.errors import PayloadTooLarge
+from telemetry.receiver import compiled
 
 MAX_PARTS: Final = 2_000_000
 """An attribute is two parts, so a request of 64 MiB with attributes of usual size stays below.
 As many empty events, the dearest, take 0.5 GB for a moment; one such request is decoded at a time."""
 MAX_REPEATED: Final = 50_000
 """Resources, or scopes, of one request: each is read into columns in Python. Collectors send 8,192 at most."""
+_DEEPEST: Final = 100
+"""Protobuf itself refuses what is deeper. As in scan.c."""
+
+Inner = NDArray[np.int16]
 
 
 def check_json(body: bytes) -> None:
@@ -27,7 +33,9 @@ def check_json(body: bytes) -> None:
         PayloadTooLarge: it has too many parts. Brackets in texts are counted too, which no usual text has so many of.
     """
     if len(body) > MAX_PARTS:
-        _check(body.count(b"{") + body.count(b"["), MAX_PARTS, "parts")
+        octets = np.frombuffer(body, np.uint8)
+        brackets = sum(int(np.count_nonzero(octets == bracket)) for bracket in b"{[")
+        _check(brackets, MAX_PARTS, "parts")
 
 
 def check_protobuf(body: bytes, message: Descriptor) -> None:
@@ -39,87 +47,92 @@ def check_protobuf(body: bytes, message: Descriptor) -> None:
     Raises:
         PayloadTooLarge: it has too many parts.
     """
-    _check_repeated(body, message)
-    if len(body) <= 2 * MAX_PARTS:
-        return
-    at, end, inner = 0, len(body), _inner(message)
-    around: list[tuple[int, Mapping[int, Any]]] = []
-    parts = 0
-    try:
-        while True:
-            while at >= end:
-                if not around:
-                    return
-                end, inner = around.pop()
-            number, at, until = _field(body, at)
-            child = inner.get(number)
-            if child is None or until > end:
-                at = until
-                continue
-            parts += 1
-            if parts > MAX_PARTS:
-                _check(parts, MAX_PARTS, "parts")
-            around.append((end, inner))
-            end, inner = until, _inner(child)
-    except (IndexError, ValueError):
-        return
+    if len(body) > 2 * MAX_PARTS:
+        _check(count_protobuf(body, message), MAX_PARTS, "parts")
 
 
-def _check_repeated(body: bytes, message: Descriptor) -> None:
-    """Count resources and scopes; each list of scopes for itself, and then all of them."""
-    resources = scopes = at = 0
+def count_protobuf(body: bytes, message: Descriptor) -> int:
+    """How many messages a body holds at all levels; counting ends past `MAX_PARTS`.
+
+    What cannot be read ends its message only: a malformed span must not hide a bomb behind it.
+    """
+    inner = _inner(message)
     try:
-        while at < len(body):
-            number, at, until = _field(body, at)
-            if number == 1:
-                resources += 1
-                check_repeated(resources, "resources")
-                while at < until:
-                    inner, _, at = _field(body, at)
-                    scopes += inner == 2
-                    check_repeated(scopes, "scopes")
-            at = until
-    except (IndexError, ValueError):
-        return
+        return compiled.count_parts(body, inner, MAX_PARTS)
+    except compiled.Unusual:
+        return count_slowly(body, inner)
+
+
+def count_slowly(body: bytes, inner: Inner) -> int:
+    """As `compiled.count_parts`, a second for a million parts."""
+    at, end, held, parts = 0, len(body), 0, 0
+    around: list[tuple[int, int]] = []
+    while True:
+        try:
+            number, begin, until = _field(body, at, end)
+        except ValueError:
+            if not around:
+                return parts
+            at = end
+            end, held = around.pop()
+            continue
+        at = until
+        child = int(inner[held, number]) if number < compiled.FIELDS else -1
+        if child < 0:
+            continue
+        parts += 1
+        if parts > MAX_PARTS:
+            return parts
+        if len(around) < _DEEPEST:
+            around.append((end, held))
+            at, end, held = begin, until, child
 
 
 @cache
-def _inner(message: Descriptor) -> Mapping[int, Any]:
-    """The messages that a message holds, by field number."""
-    return {field.number: field.message_type for field in message.fields if field.message_type is not None}
+def _inner(message: Descriptor) -> Inner:
+    """By message, from the outermost, and field number: the message that the field holds, or -1."""
+    messages = [message]
+    for owner in messages:
+        messages += [found for field in owner.fields if (found := field.message_type) and found not in messages]
+    inner = np.full((len(messages), compiled.FIELDS), -1, np.int16)
+    for index, owner in enumerate(messages):
+        for field in owner.fields:
+            if field.message_type:
+                inner[index, field.number] = messages.index(field.message_type)
+    return inner
 
 
-def _field(body: bytes, at: int) -> tuple[int, int, int]:
-    """A field's number, where what it holds begins, and where that ends.
+def _field(body: bytes, at: int, end: int) -> tuple[int, int, int]:
+    """A field's number, 0 if it holds no message, where what it holds begins, and where that ends.
 
     Raises:
-        IndexError, ValueError: it cannot be read.
+        ValueError: there is none, or it cannot be read.
     """
-    tag, at = _varint(body, at)
-    wire = tag & 7
+    tag, at = _varint(body, at, end)
+    wire, size = tag & 7, 0
     if wire == 2:
-        size, at = _varint(body, at)
-        return tag >> 3, at, at + size
-    if wire == 0:
-        return 0, at, _varint(body, at)[1]
-    if wire in (1, 5):
-        return 0, at, at + (8 if wire == 1 else 4)
-    raise ValueError
+        size, at = _varint(body, at, end)
+    elif wire == 0:
+        at = _varint(body, at, end)[1]
+    elif wire in (1, 5):
+        size = 8 if wire == 1 else 4
+    else:
+        raise ValueError
+    if not 0 < tag >> 3 < 1 << 29 or at + size > end:
+        raise ValueError
+    return tag >> 3 if wire == 2 else 0, at, at + size
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    byte = body[at]
-    at += 1
-    if byte < 128:
-        return byte, at
-    value, shift = byte & 127, 7
-    while shift < 70:
+def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            break
         byte = body[at]
         at += 1
         value |= (byte & 127) << shift
-        if byte < 128:
+        if byte < 128 and value < 1 << 64:
             return value, at
-        shift += 7
     raise ValueError
 
 

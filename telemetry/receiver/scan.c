@@ -1,4 +1,4 @@
-/* Take an OTLP trace request in protobuf apart, into columns of numbers. Called by scanner.py, without the GIL.
+/* Take an OTLP trace request in protobuf apart, into columns of numbers. Called by compiled.py, without the GIL.
 
    Nothing is allocated and nothing is copied but ids: texts and attributes are places in the body. Each different text
    and each different attribute gets a number, by its bytes, in the order in which they come.
@@ -7,21 +7,21 @@
    field that comes twice or with another wire type, a group) ends the scan with UNUSUAL, and the request is left to a
    decoder in Python, which is the authority. */
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#define UNUSUAL (-1)
+#include "scan.h"
+
 #define NO_TEXT (-2)
 #define MOST_PROBES 64 /* of a hash table, half full at most: more means a collision by intent */
 
-/* Where the number of a span stands: numbers[field * spans + row]. As in scanner.py. */
+/* Where the number of a span stands: numbers[field * spans + row]. As in compiled.py. */
 enum {
     START, END, KIND, FLAGS, STATUS, DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS,
     NAME, TRACE_STATE, MESSAGE, /* numbers of texts, or NO_TEXT */
     HAS_PARENT, SCOPE, ATTRIBUTES_END
 };
-/* What an attribute's value is. As in scanner.py. */
+/* What an attribute's value is. As in compiled.py. */
 enum { OTHER, STRING, BOOL, INT, DOUBLE };
 
 typedef struct { int64_t offset, size; } Place; /* in the body; nothing has size 0 */
@@ -98,7 +98,7 @@ static Cursor inside(const Field *f) { return (Cursor){f->data, f->data + f->val
 
 static Place placed(const Request *r, const Field *f) { return (Place){f->data - r->body, (int64_t)f->value}; }
 
-static int is_utf8(const uint8_t *at, const uint8_t *end) {
+int is_utf8(const uint8_t *at, const uint8_t *end) {
     while (at < end) {
         uint8_t first = *at++;
         if (first < 0x80) continue;
@@ -272,8 +272,8 @@ static int scan_span(Request *r, Cursor c, int64_t row, int64_t scope, int64_t *
         case 2: if (write_id(&f, 8, r->span_ids + 16 * row) < 0) return UNUSUAL; ids |= 2; break;
         case 3: if ((field[TRACE_STATE] = text_of(r, &f)) == UNUSUAL) return UNUSUAL; break;
         case 4:
-            if (f.value && write_id(&f, 8, r->parent_ids + 16 * row) < 0) return UNUSUAL;
-            field[HAS_PARENT] = f.value != 0;
+            field[HAS_PARENT] = write_id(&f, 8, r->parent_ids + 16 * row) > 0;
+            if (f.value && f.value != 8) return UNUSUAL;
             break;
         case 5: if ((field[NAME] = text_of(r, &f)) == UNUSUAL) return UNUSUAL; break;
         case 6: field[KIND] = (int32_t)f.value; break;
@@ -380,5 +380,37 @@ void scan_write(const Request *r, const int32_t *attributes, char *out, int32_t 
         else if (a->kind == BOOL) at += sprintf(at, a->value ? "true" : "false");
         else at += sprintf(at, "%lld", (long long)a->value);
         ends[i] = (int32_t)(at - out);
+    }
+}
+
+#define FIELDS 32   /* as in compiled.py */
+#define DEEPEST 100 /* protobuf itself refuses what is deeper */
+
+/* How many messages a message holds at all levels; counting ends past the limit. What cannot be read ends its message
+   only: its neighbours are read all the same.
+
+   inner: by message and field, the message that the field holds, or -1. */
+int64_t count_parts(const uint8_t *body, int64_t size, const int16_t *inner, int64_t limit) {
+    struct { const uint8_t *end; int64_t message; } around[DEEPEST];
+    Cursor c = {body, body + size};
+    int64_t parts = 0, message = 0;
+    int depth = 0;
+    Field f;
+    for (;;) {
+        if (next(&c, &f) <= 0) {
+            if (!depth) return parts;
+            c.at = c.end;
+            c.end = around[--depth].end;
+            message = around[depth].message;
+            continue;
+        }
+        int64_t held = f.wire == 2 && f.number < FIELDS ? inner[FIELDS * message + (int64_t)f.number] : -1;
+        if (held < 0) continue;
+        if (++parts > limit) return parts;
+        if (depth == DEEPEST) continue;
+        around[depth].end = c.end;
+        around[depth++].message = message;
+        c = inside(&f);
+        message = held;
     }
 }

@@ -1,18 +1,18 @@
-"""Decode OTLP trace requests in protobuf with a compiled scanner, `scan.c`. No I/O, no clock.
+"""Decode OTLP trace requests with what is compiled: `scan.c`, and for JSON `transcode.c` before it. No I/O, no clock.
 
-Says the same as `otlp.decode_protobuf`, some thirty times faster; a property test holds the two together.
+Says the same as `otlp.decode_protobuf` and `otlp.decode_json`, ten to twenty times faster: property tests hold them
+together.
 The scanner takes a request apart and numbers what is different in it.
 What an attribute means is then found out once for each different one, and columns are filled from these by number.
+JSON is turned into protobuf first.
 
-Whatever is unusual is left to the other decoders, for the whole request.
-Without a compiler at installation there is no scanner, and everything is left to them.
+Whatever is unusual (a span to reject, malformed bytes, a key twice) is left to the decoders in `otlp.py`, for the whole
+request: there is one authority on what is rejected and why.
+Without a compiler at installation everything is left to them.
 """
 
-import ctypes
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,204 +24,113 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from telemetry.receiver import fragments, otlp
-from telemetry.receiver.fragments import Unusual
+from telemetry.receiver import otlp, parts
+from telemetry.receiver.compiled import BOOL, DOUBLE, INT, OTHER, STRING, Scanned, Unusual, transcoded
 from telemetry.receiver.otlp import Decoded, Refused, Shell
 from telemetry.semconv import COLUMNS
 
-MAX_ATTRIBUTES: Final = 4_000_000
-"""In a request. Each takes 50 bytes of room to work in; a request of 64 MiB may hold 32 million empty ones."""
-
 _MAX_REMEMBERED_BYTES: Final = 8192
 """A longer resource or scope is not remembered."""
-
-# As in scan.c.
-_NUMBERS: Final = (
-    "start", "end", "kind", "flags", "status", "dropped_attributes_count", "dropped_events_count",
-    "dropped_links_count", "name", "trace_state", "message", "has_parent", "scope", "attributes_end",
-)  # fmt: skip
-_OTHER, _STRING, _BOOL, _INT, _DOUBLE = range(5)
-_PLACE: Final = [("offset", np.int64), ("size", np.int64)]
-_RESOURCE: Final = np.dtype([("resource", _PLACE), ("schema", _PLACE)])
-_SCOPE: Final = np.dtype([("resource", np.int64), ("scope", _PLACE), ("schema", _PLACE), ("spans", np.int64)])
-_NESTED: Final = np.dtype([("row", np.int64), ("is_link", np.int64), ("place", _PLACE)])
-_ATTRIBUTE: Final = np.dtype(
-    [("place", _PLACE), ("text", _PLACE), ("key", np.int64), ("kind", np.int64), ("value", np.int64)]
-)
-
-_POINTERS: Final = (
-    "numbers", "trace_ids", "span_ids", "parent_ids", "resource", "scope", "nest", "attribute", "text", "distinct",
-)  # fmt: skip
-
-
-class _Request(ctypes.Structure):
-    _fields_ = (
-        ("body", ctypes.c_char_p),
-        ("size", ctypes.c_int64),
-        ("seed", ctypes.c_uint64 * 2),
-        *((name, ctypes.c_int64) for name in ("spans", "resources", "scopes", "nested", "attributes")),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
-        *((name, ctypes.c_int64) for name in ("texts", "distincts")),
-        *((name, ctypes.c_void_p) for name in ("text_slots", "distinct_slots")),
-        *((name, ctypes.c_int64) for name in ("text_mask", "distinct_mask")),
-        ("last_row", ctypes.c_void_p),
-    )
-
-
-def _load() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(str(Path(__file__).with_name("_scan.so")))
-    except OSError:
-        return None
-
-
-_LIBRARY: Final = _load()
-_SEED: Final = (ctypes.c_uint64 * 2).from_buffer_copy(os.urandom(16))
-"""So that nobody can make a request whose attributes collide."""
-
-
-def compiled() -> bool:
-    """Whether there is a scanner: it is compiled at installation, where there is a C compiler."""
-    return _LIBRARY is not None
 
 
 def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_protobuf`."""
     try:
-        return Decoded(_table(_Scanned(body), received_ns), ())
+        otlp.check_parts(body)
+        return Decoded(_table(body, received_ns), ())
     except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
-        return fragments.decode_protobuf(body, received_ns)
+        return otlp.decode_protobuf(body, received_ns)
 
 
-class _Scanned:
-    """A request taken apart."""
-
-    def __init__(self, body: bytes) -> None:
-        if _LIBRARY is None:
-            raise Unusual
-        self.body = body
-        self._kept: list[NDArray[Any]] = []
-        """What the scanner has pointers to."""
-        self._key_texts: dict[int, str] = {}
-        self._request = request = _Request(body=body, size=len(body), seed=_SEED)
-        if _LIBRARY.scan_count(ctypes.byref(request)) or request.attributes > MAX_ATTRIBUTES:
-            raise Unusual
-        otlp.check_spans(request.spans)
-        self.spans = spans = request.spans
-        texts = 3 * spans + request.attributes
-        self.numbers = self._room("numbers", (len(_NUMBERS), spans), np.int64)
-        self.trace_ids = self._room("trace_ids", 32 * spans, np.uint8)
-        self.span_ids = self._room("span_ids", 16 * spans, np.uint8)
-        self.parent_ids = self._room("parent_ids", (spans, 16), np.uint8)
-        self.resources = self._room("resource", request.resources, _RESOURCE)
-        self.scopes = self._room("scope", request.scopes, _SCOPE)
-        self.nested = self._room("nest", request.nested, _NESTED)
-        self.attributes = self._room("attribute", request.attributes, np.int32)
-        text = self._room("text", texts, np.dtype(_PLACE))
-        distinct = self._room("distinct", request.attributes, _ATTRIBUTE)
-        self._slots("text", texts)
-        self._slots("distinct", request.attributes)
-        self._point("last_row", np.zeros(texts, np.int64))
-        if _LIBRARY.scan_fill(ctypes.byref(request)):
-            raise Unusual
-        self.texts = [body[at : at + size].decode() for at, size in text[: request.texts].tolist()]
-        self.distinct = distinct[: request.distincts]
-
-    def _room(self, name: str, shape: Any, kind: Any) -> NDArray[Any]:
-        made = np.empty(shape, kind)
-        self._point(name, made)
-        return made
-
-    def _slots(self, name: str, count: int) -> None:
-        slots = np.zeros(1 << (2 * count).bit_length(), np.uint32)
-        self._point(f"{name}_slots", slots)
-        setattr(self._request, f"{name}_mask", slots.size - 1)
-
-    def _point(self, name: str, room: NDArray[Any]) -> None:
-        setattr(self._request, name, room.ctypes.data)
-        self._kept.append(room)
-
-    def number(self, name: str) -> NDArray[np.int64]:
-        """One number of each span."""
-        numbers: NDArray[np.int64] = self.numbers[_NUMBERS.index(name)]
-        return numbers
-
-    def bytes_at(self, place: Any) -> bytes:
-        """What stands there."""
-        offset, size = place
-        return self.body[offset : offset + size]
-
-    def json_of(self, attributes: NDArray[np.int64]) -> pa.StringArray:
-        """Each of these different attributes as `"key":value`."""
-        assert _LIBRARY is not None
-        kinds = self.distinct["kind"][attributes]
-        simple = (kinds >= _STRING) & (kinds <= _INT)
-        written = attributes[simple].astype(np.int32)
-        out = np.empty(int(self.distinct["place"]["size"][written].sum()) * 6 + 32 * written.size, np.uint8)
-        ends = np.zeros(written.size + 1, np.int32)
-        _LIBRARY.scan_write(
-            ctypes.byref(self._request),
-            *map(ctypes.c_void_p, (written.ctypes.data, out.ctypes.data, ends[1:].ctypes.data)),
-            ctypes.c_int64(written.size),
-        )
-        texts = pa.StringArray.from_buffers(written.size, pa.py_buffer(ends), pa.py_buffer(out))
-        if simple.all():
-            return texts
-        left = self.distinct[attributes[~simple]]
-        doubles = left["value"].view(np.float64)
-        others = [
-            f"{self._key_json(key)}:{double!r}" if finite else self._json_of(place)
-            for place, key, finite, double in zip(
-                left["place"],
-                left["key"].tolist(),
-                (np.isfinite(doubles) & (left["kind"] == _DOUBLE)).tolist(),
-                doubles.tolist(),
-                strict=True,
-            )
-        ]
-        return pc.replace_with_mask(
-            pc.replace_with_mask(pa.nulls(simple.size, pa.string()), pa.array(simple), texts),
-            pa.array(~simple),
-            pa.array(others, pa.string()),
-        )
-
-    def _json_of(self, place: Any) -> str:
-        pair = common_pb2.KeyValue.FromString(self.bytes_at(place))
-        return str(otlp.json_text({pair.key: otlp.any_value(pair.value)}))[1:-1]
-
-    def _key_json(self, key: int) -> str:
-        if key not in self._key_texts:
-            self._key_texts[key] = str(otlp.json_text([self.texts[key]]))[1:-1]
-        return self._key_texts[key]
+def decode_json(body: bytes, received_ns: int) -> Decoded:
+    """As `otlp.decode_json`."""
+    try:
+        parts.check_json(body)
+        return Decoded(_table(transcoded(body), received_ns), ())
+    except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
+        return otlp.decode_json(body, received_ns)
 
 
-def _table(request: _Scanned, received_ns: int) -> pa.Table:
+def _table(body: bytes, received_ns: int) -> pa.Table:
+    request = Scanned(body)
+    parts.check_repeated(request.resource_count, "resources")
+    parts.check_repeated(request.scope_count, "scopes")
+    otlp.check_spans(request.spans)
+    request.scan()
     shells = _shells(request)
     if not request.spans:
         return otlp.SPANS_SCHEMA.empty_table()
     columns = _span_columns(request) | _attribute_columns(request)
-    return fragments.table(columns, shells, request.scopes["spans"].tolist(), received_ns)
+    columns |= _inherited(columns, shells, request.scopes["spans"].tolist())
+    columns["received_ns"] = pa.repeat(received_ns, request.spans)
+    arrays = [
+        columns[field.name] if field.name in columns else _nulls(request.spans, field.type)
+        for field in otlp.SPANS_SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=otlp.SPANS_SCHEMA)
 
 
-def _span_columns(request: _Scanned) -> dict[str, pa.Array]:
+def _inherited(
+    columns: dict[str, pa.Array], shells: Sequence[dict[str, Any]], spans_of: Sequence[int]
+) -> dict[str, pa.Array]:
+    """What resources and scopes say, repeated on each of their spans that does not say it itself.
+
+    Args:
+        shells: by scope.
+        spans_of: how many spans each of these has.
+    """
+    indices = pa.array(np.repeat(np.arange(len(shells)), spans_of))
+    made = {}
+    for name in {name for shell in shells for name, value in shell.items() if value is not None}:
+        values = pa.array([shell.get(name) for shell in shells], otlp.SPANS_SCHEMA.field(name).type)
+        inherited = pa.repeat(values[0], len(indices)) if len(shells) == 1 else values.take(indices)
+        made[name] = pc.coalesce(columns[name], inherited) if name in columns else inherited
+    return made
+
+
+_NULLS: Final = {kind: pa.nulls(otlp.MAX_SPANS, kind) for kind in set(otlp.SPANS_SCHEMA.types)}
+"""Most columns of a request are empty: a part of these costs a tenth of making them. About 4 MB."""
+
+
+def _nulls(count: int, kind: pa.DataType) -> pa.Array:
+    return _NULLS[kind].slice(0, count)
+
+
+def _times(values: NDArray[np.uint64]) -> pa.Array:
+    """Points in time.
+
+    Raises:
+        Unusual: one of them is refused.
+    """
+    if (values >= otlp.MAX_TIME_NS).any():
+        raise Unusual
+    return pa.array(values.astype(np.int64))
+
+
+def _counts(values: NDArray[np.int64]) -> pa.Array:
+    """Counts and flags, of which zero says nothing."""
+    return pa.array(values, mask=values == 0) if values.any() else _nulls(len(values), pa.int64())
+
+
+def _span_columns(request: Scanned) -> dict[str, pa.Array]:
     texts = pa.array(request.texts, pa.string())
     return {
         "trace_id": _ids(request.trace_ids, 32),
         "span_id": _ids(request.span_ids, 16),
         "parent_span_id": _parents(request),
         "trace_state": _texts(request.number("trace_state"), texts),
-        "flags": fragments.counts(request.number("flags")),
+        "flags": _counts(request.number("flags")),
         "name": _texts(request.number("name"), texts).fill_null(""),
         "kind": _named(request.number("kind"), otlp.KINDS),
-        "start_ns": fragments.times(request.number("start").view(np.uint64)),
-        "end_ns": fragments.times(request.number("end").view(np.uint64)),
+        "start_ns": _times(request.number("start").view(np.uint64)),
+        "end_ns": _times(request.number("end").view(np.uint64)),
         "status_code": _named(request.number("status"), otlp.STATUS_CODES),
         "status_message": _texts(request.number("message"), texts),
-        "dropped_attributes_count": fragments.counts(request.number("dropped_attributes_count")),
+        "dropped_attributes_count": _counts(request.number("dropped_attributes_count")),
         "events": _nested(request, 0, trace_pb2.Span.Event, otlp.event),
-        "dropped_events_count": fragments.counts(request.number("dropped_events_count")),
+        "dropped_events_count": _counts(request.number("dropped_events_count")),
         "links": _nested(request, 1, trace_pb2.Span.Link, otlp.link),
-        "dropped_links_count": fragments.counts(request.number("dropped_links_count")),
+        "dropped_links_count": _counts(request.number("dropped_links_count")),
     }
 
 
@@ -230,7 +139,7 @@ def _ids(characters: NDArray[np.uint8], length: int) -> pa.StringArray:
     return pa.StringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(characters))
 
 
-def _parents(request: _Scanned) -> pa.StringArray:
+def _parents(request: Scanned) -> pa.StringArray:
     present = request.number("has_parent").astype(np.bool_)
     return _ids(request.parent_ids[present].reshape(-1), 16).take(_places(present))
 
@@ -250,25 +159,25 @@ def _named(numbers: NDArray[np.int64], names: tuple[str, ...]) -> pa.Array:
     return pa.array([otlp.named(names, number) for number in different.tolist()], pa.string()).take(pa.array(places))
 
 
-def _nested(request: _Scanned, is_link: int, message: Any, read: Callable[[Any], Any]) -> pa.Array:
+def _nested(request: Scanned, is_link: int, message: Any, read: Callable[[Any], Any]) -> pa.Array:
     """Events or links as JSON."""
-    parts: dict[int, list[Any]] = {}
+    found: dict[int, list[Any]] = {}
     for row, _, place in request.nested[request.nested["is_link"] == is_link].tolist():
-        parts.setdefault(row, []).append(read(message.FromString(request.bytes_at(place))))
+        found.setdefault(row, []).append(read(message.FromString(request.bytes_at(place))))
     present = np.zeros(request.spans, np.bool_)
-    present[list(parts)] = True
-    return pa.array([otlp.json_text(items) for items in parts.values()], pa.string()).take(_places(present))
+    present[list(found)] = True
+    return pa.array([otlp.json_text(items) for items in found.values()], pa.string()).take(_places(present))
 
 
 # Attributes.
 
 _TYPED: Final = {column.span: index for index, column in enumerate(COLUMNS) if column.span}
 _REST: Final = len(COLUMNS)
-_KINDS: Final = {"text": _STRING, "bool": _BOOL, "int": _INT, "float": _DOUBLE}
-_KIND_OF: Final = np.array([*(_KINDS[column.type] for column in COLUMNS), _OTHER])
+_KINDS: Final = {"text": STRING, "bool": BOOL, "int": INT, "float": DOUBLE}
+_KIND_OF: Final = np.array([*(_KINDS[column.type] for column in COLUMNS), OTHER])
 
 
-def _attribute_columns(request: _Scanned) -> dict[str, pa.Array]:
+def _attribute_columns(request: Scanned) -> dict[str, pa.Array]:
     """The typed columns that attributes fill, and `attributes` with the others."""
     distinct = request.distinct
     column_of_text = np.fromiter((_TYPED.get(text, _REST) for text in request.texts), np.int16, len(request.texts))
@@ -286,7 +195,7 @@ def _attribute_columns(request: _Scanned) -> dict[str, pa.Array]:
         cells = order[ends[index - 1] if index else 0 : ends[index]]
         at, values = rows[cells], places[request.attributes[cells]]
         if index == _REST:
-            columns["attributes"] = _rest(request.json_of(those).take(pa.array(values)), at, request.spans)
+            columns["attributes"] = _rest(_json_of(request, those).take(pa.array(values)), at, request.spans)
         else:
             columns[COLUMNS[index].name] = _typed(request, COLUMNS[index].type, those, at, values)
     return columns
@@ -296,12 +205,12 @@ def _fit(distinct: NDArray[Any], column_of: NDArray[np.int16]) -> NDArray[np.boo
     """Which attributes may fill their column, as `otlp.fits`."""
     kinds, integers, doubles = distinct["kind"], distinct["value"], distinct["value"].view(np.float64)
     fit: NDArray[np.bool_] = kinds == _KIND_OF[column_of]
-    fit &= (kinds != _INT) | ((integers > -otlp.MAX_TYPED_INT) & (integers < otlp.MAX_TYPED_INT))
-    fit &= (kinds != _DOUBLE) | ((doubles > -otlp.MAX_TYPED_FLOAT) & (doubles < otlp.MAX_TYPED_FLOAT))
+    fit &= (kinds != INT) | ((integers > -otlp.MAX_TYPED_INT) & (integers < otlp.MAX_TYPED_INT))
+    fit &= (kinds != DOUBLE) | ((doubles > -otlp.MAX_TYPED_FLOAT) & (doubles < otlp.MAX_TYPED_FLOAT))
     return fit
 
 
-def _typed(request: _Scanned, kind: str, those: NDArray[Any], at: NDArray[Any], values: NDArray[Any]) -> pa.Array:
+def _typed(request: Scanned, kind: str, those: NDArray[Any], at: NDArray[Any], values: NDArray[Any]) -> pa.Array:
     """A column.
 
     Args:
@@ -319,6 +228,38 @@ def _typed(request: _Scanned, kind: str, those: NDArray[Any], at: NDArray[Any], 
         texts = pa.array([request.bytes_at(place).decode() for place in given["text"].tolist()], pa.string())
         return texts.take(pa.array(cells, mask=empty))
     return pa.array(cells.astype(np.bool_) if kind == "bool" else cells, mask=empty)
+
+
+def _json_of(request: Scanned, attributes: NDArray[np.int64]) -> pa.StringArray:
+    """Each of these different attributes as `"key":value`."""
+    kinds = request.distinct["kind"][attributes]
+    simple = (kinds >= STRING) & (kinds <= INT)
+    texts = request.written(attributes[simple].astype(np.int32))
+    if simple.all():
+        return texts
+    left = request.distinct[attributes[~simple]]
+    doubles = left["value"].view(np.float64)
+    keys = {key: str(otlp.json_text([request.texts[key]]))[1:-1] for key in set(left["key"].tolist())}
+    others = [
+        f"{keys[key]}:{double!r}" if finite else _other_json(request.bytes_at(place))
+        for place, key, finite, double in zip(
+            left["place"],
+            left["key"].tolist(),
+            (np.isfinite(doubles) & (left["kind"] == DOUBLE)).tolist(),
+            doubles.tolist(),
+            strict=True,
+        )
+    ]
+    return pc.replace_with_mask(
+        pc.replace_with_mask(pa.nulls(simple.size, pa.string()), pa.array(simple), texts),
+        pa.array(~simple),
+        pa.array(others, pa.string()),
+    )
+
+
+def _other_json(attribute: bytes) -> str:
+    pair = common_pb2.KeyValue.FromString(attribute)
+    return str(otlp.json_text({pair.key: otlp.any_value(pair.value)}))[1:-1]
 
 
 def _rest(pieces: pa.Array, at: NDArray[Any], spans: int) -> pa.Array:
@@ -350,7 +291,7 @@ def _scope(scope: bytes, schema_url: bytes) -> Shell:
     return otlp.protobuf_scope(_Frame(schema_url.decode(), scope=common_pb2.InstrumentationScope.FromString(scope)))
 
 
-def _shells(request: _Scanned) -> list[dict[str, Any]]:
+def _shells(request: Scanned) -> list[dict[str, Any]]:
     """What resources and scopes say, for each scope."""
     resources = [_read(_resource, *map(request.bytes_at, places)) for places in request.resources.tolist()]
     shells, repeated_bytes = [], 0

@@ -305,25 +305,45 @@ def decoded_json(**fields: Any) -> otlp.Decoded:
     return decode_json(body, RECEIVED_NS)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"traceId": "5b8efff798038103d269b633813fc60C"},
-        {"startTimeUnixNano": "12"},
-        {"startTimeUnixNano": 12},
-        {"startTimeUnixNano": 12.0},
-        {"startTimeUnixNano": None, "attributes": None, "status": None},
-        {"parentSpanId": ""},
-        {"unknownField": {"deep": [1, 2]}},
-        {"start_time_unix_nano": "not read: only lowerCamelCase is"},
-        {"attributes": [{"key": "a", "value": {"unknownValue": 1}}]},
-        {"attributes": [{"key": "a", "value": {"intValue": "-5"}}, {"key": "b", "value": {"intValue": -5}}]},
-        {"attributes": [{"key": "a", "value": {"doubleValue": "NaN"}}, {"key": "b", "value": {"doubleValue": 5}}]},
-        {"attributes": [{"key": "a", "value": {"bytesValue": "AP8"}}, {"key": "b", "value": {"bytesValue": "_-8="}}]},
-        {"attributes": [{"key": "a", "value": {"stringValue": "\ud800 half a pair"}}]},
-        {"name": "\ud83d\ude00 a whole one"},
-    ],
-)
+JSON_THAT_IS_TAKEN: list[dict[str, Any]] = [
+    {"traceId": "5b8efff798038103d269b633813fc60C"},
+    {"startTimeUnixNano": "12"},
+    {"startTimeUnixNano": 12},
+    {"startTimeUnixNano": 12.0},
+    {"startTimeUnixNano": None, "attributes": None, "status": None},
+    {"parentSpanId": ""},
+    {"unknownField": {"deep": [1, 2]}},
+    {"start_time_unix_nano": "not read: only lowerCamelCase is"},
+    {"attributes": [{"key": "a", "value": {"unknownValue": 1}}]},
+    {"attributes": [{"key": "a", "value": {"intValue": "-5"}}, {"key": "b", "value": {"intValue": -5}}]},
+    {"attributes": [{"key": "a", "value": {"doubleValue": "NaN"}}, {"key": "b", "value": {"doubleValue": 5}}]},
+    {"attributes": [{"key": "a", "value": {"bytesValue": "AP8"}}, {"key": "b", "value": {"bytesValue": "_-8="}}]},
+    {"attributes": [{"key": "a", "value": {"stringValue": "\ud800 half a pair"}}]},
+    {"name": "\ud83d\ude00 a whole one"},
+]
+JSON_THAT_IS_REJECTED: list[dict[str, Any]] = [
+    {"traceId": "W47/95gDgQPSabYzgT/GDA=="},
+    {"traceId": "5b 8e ff f7 98 03 81 03 d2 69 b6 33 81 3f c6 0c"},
+    {"traceId": 5},
+    {"name": 5},
+    {"kind": "SPAN_KIND_SERVER"},
+    {"kind": True},
+    {"kind": 2**31},
+    {"startTimeUnixNano": "yesterday"},
+    {"startTimeUnixNano": -1},
+    {"startTimeUnixNano": 1.5},
+    {"attributes": {"a": 1}},
+    {"attributes": [{"key": "a", "value": "text"}]},
+    {"attributes": [{"key": "a", "value": {"intValue": 2**63}}]},
+    {"attributes": [{"key": "a", "value": {"boolValue": "true"}}]},
+    {"attributes": [{"key": "a", "value": {"doubleValue": "wide"}}]},
+    {"attributes": [{"key": "a", "value": {"bytesValue": "%"}}]},
+    {"events": [{"attributes": 5}]},
+    {"links": [{"traceId": "xyz"}]},
+]
+
+
+@pytest.mark.parametrize("fields", JSON_THAT_IS_TAKEN)
 def test_json_that_is_taken(fields: dict[str, Any]) -> None:
     """JSON is read as the OTLP specification allows senders to write it."""
     decoded = decoded_json(**fields)
@@ -332,29 +352,7 @@ def test_json_that_is_taken(fields: dict[str, Any]) -> None:
     assert decoded.table["trace_id"][0].as_py() == "5b8efff798038103d269b633813fc60c"
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"traceId": "W47/95gDgQPSabYzgT/GDA=="},
-        {"traceId": "5b 8e ff f7 98 03 81 03 d2 69 b6 33 81 3f c6 0c"},
-        {"traceId": 5},
-        {"name": 5},
-        {"kind": "SPAN_KIND_SERVER"},
-        {"kind": True},
-        {"kind": 2**31},
-        {"startTimeUnixNano": "yesterday"},
-        {"startTimeUnixNano": -1},
-        {"startTimeUnixNano": 1.5},
-        {"attributes": {"a": 1}},
-        {"attributes": [{"key": "a", "value": "text"}]},
-        {"attributes": [{"key": "a", "value": {"intValue": 2**63}}]},
-        {"attributes": [{"key": "a", "value": {"boolValue": "true"}}]},
-        {"attributes": [{"key": "a", "value": {"doubleValue": "wide"}}]},
-        {"attributes": [{"key": "a", "value": {"bytesValue": "%"}}]},
-        {"events": [{"attributes": 5}]},
-        {"links": [{"traceId": "xyz"}]},
-    ],
-)
+@pytest.mark.parametrize("fields", JSON_THAT_IS_REJECTED)
 def test_json_span_that_is_rejected(fields: dict[str, Any]) -> None:
     """A JSON span with a field of another type is rejected, not guessed at."""
     decoded = decoded_json(**fields)

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
 from telemetry.errors import PayloadTooLarge
-from telemetry.receiver import otlp, parts
+from telemetry.receiver import otlp, parts, scanner
 from telemetry.receiver.answers import not_kept_response
 from tests.support.otlp import RECEIVED_NS, Request, mutated, request, requests, span, to_json
 from tests.support.traffic import foreign, own
@@ -59,6 +59,16 @@ def test_bomb_of_empty_messages(monkeypatch: pytest.MonkeyPatch, numbers: tuple[
     parts.check_protobuf(around(unit * 400, *numbers) + bytes([8, 0]) * 2000, Request.DESCRIPTOR)
 
 
+def test_malformed_span_hides_no_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read, a group in a span, ends its own message only: what stands behind it is counted."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+    body = around(field(2, b"\x0b") + field(2, b"\x5a\x00" * 3000), 1, 2)
+
+    with pytest.raises(PayloadTooLarge, match="more than 1000 parts"):
+        parts.check_protobuf(body, Request.DESCRIPTOR)
+    assert parts.count_slowly(body, parts._inner(Request.DESCRIPTOR)) > 1000
+
+
 @pytest.mark.parametrize(("numbers", "what"), [((), "resources"), ((1,), "scopes")])
 def test_many_resources_or_scopes(monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...], what: str) -> None:
     """Resources and scopes, which are read one by one, have a limit of their own, in either encoding."""
@@ -67,8 +77,9 @@ def test_many_resources_or_scopes(monkeypatch: pytest.MonkeyPatch, numbers: tupl
     frames = [{"scopeSpans": [{}] * 101}] if numbers else [{}] * 101
     text = str({"resourceSpans": frames}).replace("'", '"').encode()
 
-    with pytest.raises(PayloadTooLarge, match=what):
-        parts.check_protobuf(body, Request.DESCRIPTOR)
+    for decoder in (otlp, scanner):
+        with pytest.raises(PayloadTooLarge, match=what):
+            decoder.decode_protobuf(body, RECEIVED_NS)
     with pytest.raises(PayloadTooLarge, match=what):
         otlp.decode_json(text, RECEIVED_NS)
 
