@@ -12,7 +12,7 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -52,7 +52,6 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_VERSION: Final = "select (select count(*) from spans) as spans, (select count(*) from ingest) as commits"
 _STATUS: Final = {
     ExitCode.USAGE: 400,
     ExitCode.NOT_FOUND: 404,
@@ -67,6 +66,9 @@ Answer = TypeVar("Answer")
 
 class Source(Protocol):
     """What answers a report's SQL: the store of this process."""
+
+    @property
+    def version(self) -> Hashable: ...
 
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
@@ -198,7 +200,7 @@ class _Api:
         report, now_ns = reports.find(name), time.time_ns()
         moving = report.bind(params, now_ns) != report.bind(params, now_ns + 1)
         # The version is asked before the rows, so that rows which arrive in between are asked for again.
-        version = await asyncio.to_thread(self._version)
+        version = self._source.version
         answer = await self._answers.of(
             (name, format, *sorted(params.items())),
             version,
@@ -206,10 +208,6 @@ class _Api:
             moving=moving,
         )
         return answer.response(request)
-
-    def _version(self) -> tuple[object, ...]:
-        """What changes whenever a commit, a rejection or the retention changes what reports read."""
-        return tuple(self.query(_VERSION).to_pylist()[0].values())
 
     def _answer(self, name: str, params: Mapping[str, str], format: str) -> Kept:
         table = reports.execute(name, params, self)

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +87,7 @@ class Store:
         self._compact_at_s = 0.0
         """Not before, by the monotonic clock."""
         self._turnstile = Turnstile()
+        self._openings = 0
         self._clock = clock
         self._remembered = remembered
         self._tending = threading.Lock()
@@ -475,6 +476,11 @@ class Store:
         """A select list of `spans` whose VARIANT columns are JSON text."""
         return ", ".join(f"{n}::json::varchar as {n}" if k == "VARIANT" else n for n, k in self._columns)
 
+    @property
+    def version(self) -> Hashable:
+        """Another one after each commit, fold or prune, and when the file was opened again; asking costs nothing."""
+        return self._openings, self._tail.changes
+
     def info(self) -> dict[str, Any]:
         """What is in the file, for `telemetry store info` and the pages."""
         from telemetry.store.checks import info
@@ -505,6 +511,7 @@ class Store:
             self._values = ", ".join(f"{n}::json::variant" if k == "VARIANT" else n for n, k in self._columns)
             self._writer = self._root.cursor()
             self._tail = Tail(self._root.cursor())
+            self._openings += 1
             self._side = "a"
             self._waiting_rows = self._root.execute("select count(*) from stored.spans_inbox").fetchall()[0][0]
             self._recent = Recent(self._remembered)

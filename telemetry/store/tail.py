@@ -23,7 +23,7 @@ class Tail:
         self._connection = connection
         for statement in relations.empty_tail():
             connection.execute(statement)
-        self._changes = 1
+        self.changes = 1
         self._shown = 0
         self._making = threading.Lock()
         self._switching = threading.Lock()
@@ -31,11 +31,11 @@ class Tail:
     def changed(self) -> None:
         """Say that a commit, a fold or a prune is done. Its spans are in the answer of any query that begins later."""
         with self._switching:
-            self._changes += 1
+            self.changes += 1
 
     def begin(self, reader: duckdb.DuckDBPyConnection) -> None:
         """Begin a reading transaction that sees all changes until here."""
-        wanted = self._changes
+        wanted = self.changes
         with self._making:
             if self._shown < wanted:
                 self._make()
@@ -46,7 +46,7 @@ class Tail:
             reader.execute("select 1 from tail.main.steps, stored.held limit 0")
 
     def _make(self) -> None:
-        shown = self._changes
+        shown = self.changes
         self._connection.execute("begin")
         try:
             for statement in relations.tail():

@@ -201,6 +201,20 @@ class TestCompaction:
 
 
 class TestQuery:
+    def test_version(self, path: Path) -> None:
+        """Whatever may change an answer changes the version: a commit, a refusal, and opening the file again."""
+        with Store.open(path) as store:
+            versions = [store.version, store.version]
+            store.commit([table(attempt(1))])
+            versions.append(store.version)
+            store.record_rejection("grpc", "bad trace id", 1)
+            versions.append(store.version)
+            store._broken = True
+            store.commit([table(attempt(2))])
+            versions.append(store.version)
+
+        assert len(set(versions)) == len(versions) - 1
+
     def test_snapshot(self, path: Path) -> None:
         """A query that is being read sees one state, whatever is committed, folded and checkpointed meanwhile."""
         with Store.open(path) as store:
