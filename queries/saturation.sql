@@ -48,8 +48,7 @@ levels as (
   select
     arrived,
     refused,
-    cast(sum(opened) over (order by at_ns, opened rows between unbounded preceding and current row) as bigint)
-      as open_sessions
+    sum(opened) over (order by at_ns, opened rows between unbounded preceding and current row) as open_sessions
   from marks
 ),
 bands as (

@@ -14,13 +14,13 @@ QUESTION: Final = """
 select
   transport,
   reason,
-  sum(requests)::bigint as requests,
-  sum(stored)::bigint as stored,
-  sum(duplicates)::bigint as duplicates,
-  sum(rejected)::bigint as rejected,
-  sum(late)::bigint as late,
-  sum(ahead)::bigint as ahead,
-  sum(lateness_sum_ms)::bigint as lateness_sum_ms
+  sum(requests) as requests,
+  sum(stored) as stored,
+  sum(duplicates) as duplicates,
+  sum(rejected) as rejected,
+  sum(late) as late,
+  sum(ahead) as ahead,
+  sum(lateness_sum_ms) as lateness_sum_ms
 from ingest
 group by transport, reason
 order by transport, reason
@@ -46,7 +46,7 @@ def figures(ingest: Iterable[Mapping[str, Any]], spans: int, version: str) -> li
     rows = list(ingest)
 
     def counter(name: str, help: str, column: str, *, scale: float = 1) -> Figure:
-        samples = [({"transport": r["transport"], "reason": r["reason"]}, (r[column] or 0) * scale) for r in rows]
+        samples = [({"transport": r["transport"], "reason": r["reason"]}, int(r[column] or 0) * scale) for r in rows]
         return Figure(name, "counter", help, [(labels, value) for labels, value in samples if value])
 
     return [

@@ -4,7 +4,7 @@ What cannot be had with equal answers is refused, with the name of the construct
 The settings of `telemetry.cluster.source` belong to it, for some rules of SQL are settings in ClickHouse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -13,7 +13,29 @@ from sqlglot import exp
 
 from telemetry.errors import ReportError
 
-REFUSED: Final[dict[type[exp.Expr], str]] = {
+PORTABLE: Final[frozenset[type[exp.Expr]]] = frozenset(
+    {
+        # what a statement is made of
+        *(exp.Select, exp.With, exp.CTE, exp.From, exp.Join, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered),
+        *(exp.Limit, exp.Distinct, exp.Union, exp.Subquery, exp.Table, exp.TableAlias, exp.Alias, exp.Column, exp.Star),
+        *(exp.Identifier, exp.Placeholder, exp.Parameter, exp.Literal, exp.Boolean, exp.Null, exp.Paren, exp.Tuple),
+        *(exp.Cast, exp.DataType, exp.DataTypeParam, exp.Var),
+        # arithmetic, comparison, choice
+        *(exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT),
+        *(exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Is, exp.In, exp.Between, exp.And, exp.Or, exp.Not, exp.Case),
+        *(exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs, exp.Floor, exp.Ceil, exp.Exp, exp.Ln),
+        exp.Sqrt,
+        # texts and lists
+        *(exp.Concat, exp.Left, exp.Right, exp.StartsWith, exp.EndsWith, exp.Levenshtein),
+        *(exp.Array, exp.Struct, exp.PropertyEQ, exp.Explode, exp.GenerateSeries, exp.ArrayContains),
+        # aggregates and windows
+        *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.LogicalOr, exp.LogicalAnd, exp.ArgMax, exp.ArgMin),
+        *(exp.PercentileCont, exp.Filter, exp.Window, exp.WindowSpec, exp.Lag, exp.Lead, exp.RowNumber),
+    }
+)
+"""What was shown to answer alike, by `tests/cluster/test_portable.py`; all else is refused."""
+_PORTABLE_NAMES: Final = frozenset({"list_extract", "list_position"})
+_INSTEAD: Final[dict[type[exp.Expr], str]] = {
     exp.Round: "round(): halves go to even numbers in ClickHouse",
     exp.ApproxDistinct: "approx_count_distinct(): the estimates differ",
     exp.ApproxQuantile: "approx_quantile(): the estimates differ",
@@ -26,18 +48,12 @@ REFUSED: Final[dict[type[exp.Expr], str]] = {
     exp.JSONExtract: "a JSON operator: use a typed column",
     exp.JSONExtractScalar: "a JSON operator: use a typed column",
     exp.GroupConcat: "string_agg(): its order differs",
-    exp.TableSample: "a sample: its rows differ",
-    exp.Pivot: "pivot: use filters",
+    exp.Exists: "exists: use a join or in (select …), which reach every node",
+    exp.Length: "length(): use array_length() for lists; that of a text is in bytes in ClickHouse",
+    exp.Mode: "mode(): which of equals is taken differs",
+    exp.Rand: "random(): no two answers are equal",
 }
-"""What is not portable, and why."""
-_REFUSED_NAMES: Final = {
-    "epoch_ms": "epoch_ms(): use differences of nanoseconds",
-    "strftime": "strftime(): the formats differ",
-    "string_agg": "string_agg(): its order differs",
-    "list": "list(): its order differs",
-    "mode": "mode(): which of equals is taken differs",
-    "random": "random(): no two answers are equal",
-}
+"""What to say of those that come to mind."""
 _SIMPLE_AGGREGATES: Final = (
     exp.Sum,
     exp.Avg,
@@ -48,7 +64,11 @@ _SIMPLE_AGGREGATES: Final = (
     exp.Stddev,
     exp.Variance,
 )
-_TRUTHS: Final = (exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Is, exp.In)
+_TRUTHS: Final = (
+    *(exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Is, exp.In, exp.Between),
+    *(exp.NullSafeEQ, exp.NullSafeNEQ, exp.StartsWith, exp.EndsWith, exp.ArrayContains),
+)
+_WHOLE: Final = (*_TRUTHS, exp.Boolean, exp.Count, exp.Floor, exp.Ceil, exp.IntDiv)
 _TYPES: Final = {int: "Int64", float: "Float64", bool: "Bool", str: "String"}
 
 
@@ -64,9 +84,15 @@ def translated(sql: str, name: str, types: tuple[tuple[str, str], ...]) -> str:
         ReportError: a construct is outside the portable subset, or cannot be read.
     """
     tree = check(sql, name)
-    known = dict(types)
+    known, structs = dict(types), _structs(tree)
+    _order_by_answer(tree)
     for node in reversed(list(tree.bfs())):  # what is inside comes first
-        replacement = _bound(node, known) if isinstance(node, exp.Parameter | exp.Placeholder) else _rewritten(node)
+        if isinstance(node, exp.Parameter | exp.Placeholder):
+            replacement = _bound(node, known)
+        elif isinstance(node, exp.Column) and node.table in structs:
+            replacement = _field(node, structs[node.table])
+        else:
+            replacement = _rewritten(node)
         if replacement is not node:
             node.replace(replacement)
     try:
@@ -109,34 +135,125 @@ def _bound(parameter: exp.Expr, types: Mapping[str, str]) -> exp.Expr:
     return exp.Placeholder(this=parameter.name, kind=exp.Var(this=kind))
 
 
+def _structs(tree: exp.Expr) -> dict[str, list[str]]:
+    """The names of fields of each column that `unnest([{'name': …}, …]) as column` makes."""
+    found = {}
+    for alias in tree.find_all(exp.Alias):
+        made = alias.this.find(exp.Struct) if isinstance(alias.this, exp.Explode) else None
+        if made:
+            found[alias.alias] = _names(made)
+    return found
+
+
+def _names(struct: exp.Struct) -> list[str]:
+    return [field.name for field in struct.expressions]
+
+
+def _field(column: exp.Column, names: Sequence[str]) -> exp.Expr:
+    """A field by its place: ClickHouse's tuple of values has no names."""
+    whole = exp.column(column.args["table"].copy())
+    return _call("tupleElement", whole, exp.Literal.number(names.index(column.name) + 1))
+
+
 def _refuse(tree: exp.Expr, name: str) -> None:
     """Raises ReportError for the first construct that has no equal in ClickHouse."""
     for node in tree.walk():
-        reason = REFUSED.get(type(node))
-        if isinstance(node, exp.GenerateSeries) and not node.args.get("is_end_exclusive"):
-            reason = "generate_series(): use range()"
-        if isinstance(node, exp.Anonymous):
-            reason = _REFUSED_NAMES.get(node.name.lower())
-        elif isinstance(node, exp.Group) and node.args.get("all"):
-            reason = "group by all: name the columns"
-        elif isinstance(node, exp.Join) and str(node.args.get("method") or "").upper() in ("ASOF", "POSITIONAL"):
-            reason = f"{node.args['method'].lower()} join: use arg_max with a filter"
-        elif isinstance(node, exp.WindowSpec) and node.args.get("kind") == "RANGE" and _has_bound(node):
-            reason = "a window over a range of values: use rows"
-        elif isinstance(node, exp.Cast) and node.to.is_type(*exp.DataType.INTEGER_TYPES) and _is_division(node.this):
-            reason = "a cast of a fraction to a whole number: use floor()"
-        elif isinstance(node, exp.Not) and isinstance(node.this, exp.In) and node.this.args.get("query"):
-            reason = "not in (select …): use not exists or a join"
+        reason = _reason(node)
         if reason:
             raise ReportError(f"{name} is not portable to ClickHouse: {reason}")
+    if any(not isinstance(column, exp.Alias | exp.Column | exp.Star) for column in _outermost(tree).expressions):
+        raise ReportError(f"{name} is not portable to ClickHouse: a column without a name: use as")
+
+
+def _outermost(tree: exp.Expr) -> exp.Expr:
+    """The select that names the columns of the answer."""
+    return _outermost(tree.this) if isinstance(tree, exp.Union | exp.Subquery) else tree
+
+
+def _reason(node: exp.Expr) -> str | None:
+    """Why a construct has no equal; None if it has one."""
+    if isinstance(node, exp.Anonymous):
+        function = node.name.lower()
+        return None if function in _PORTABLE_NAMES else f"{function}(): it was not shown to answer alike"
+    if type(node) not in PORTABLE:
+        word = node.sql_name().lower() + "()" if isinstance(node, exp.Func) else type(node).__name__.lower()
+        return _INSTEAD.get(type(node), f"{word}: it was not shown to answer alike")
+    inside = node.args.get("this")
+    match node:
+        case exp.GenerateSeries() if not node.args.get("is_end_exclusive"):
+            return "generate_series(): use range()"
+        case exp.Group() if node.args.get("all"):
+            return "group by all: name the columns"
+        case exp.Join():
+            return _reason_of_join(node)
+        case exp.WindowSpec() if node.args.get("kind") == "RANGE" and _has_bound(node):
+            return "a window over a range of values: use rows"
+        case exp.Cast():
+            return _reason_of_cast(node)
+        case exp.Not() if isinstance(inside, exp.Expr) and (found := inside.unnest()) and found.args.get("query"):
+            return "not in (select …): use a join"
+        case exp.EQ() | exp.NEQ() if _is_fraction(node.this) or _is_fraction(node.expression):
+            return "a comparison with a fraction for equality: use a range"
+        case exp.Distinct() if node.args.get("on") or (isinstance(node.parent, exp.AggFunc) and _is_odd_distinct(node)):
+            return "distinct of several columns, or in an aggregate other than count: group first"
+        case exp.Tuple() if not isinstance(node.parent, exp.ArgMax | exp.ArgMin | exp.In):
+            return "a row of several values: compare them one by one"
+        case exp.ArrayContains() if not isinstance(node.this, exp.Placeholder):
+            return "list_contains() of what is no parameter: unnest it"
+        case exp.Struct() if not node.find_ancestor(exp.Explode):
+            return "a struct outside unnest([…]): use columns"
+        case exp.Explode() if not (isinstance(node.parent, exp.Alias) and isinstance(node.parent.parent, exp.Select)):
+            return "unnest() that is no column of its own"
+        case exp.AggFunc() if node.find(exp.Order):
+            return "an aggregate in an order: use arg_max()"
+    return None
+
+
+def _reason_of_join(node: exp.Join) -> str | None:
+    method = str(node.args.get("method") or "").upper()
+    if method in ("ASOF", "POSITIONAL"):
+        return f"{method.lower()} join: use arg_max with a filter"
+    side, kind = (str(node.args.get(part) or "").upper() for part in ("side", "kind"))
+    if method or side not in ("", "LEFT") or kind not in ("", "INNER", "OUTER", "CROSS"):
+        return f"{' '.join(filter(None, (method, side, kind))).lower()} join: use a join or left join"
+    return None
+
+
+def _reason_of_cast(node: exp.Cast) -> str | None:
+    """A cast to a whole number rounds in DuckDB and cuts in ClickHouse; to a text, fractions and times differ."""
+    to, value = node.to, node.this.unnest()
+    if isinstance(value, exp.Null):
+        return None
+    if to.is_type(exp.DType.DOUBLE, exp.DType.BOOLEAN, exp.DType.JSON):
+        return None if not to.is_type(exp.DType.JSON) or _is_text_of_json(node.parent) else "json: use a typed column"
+    if to.is_type(exp.DType.BIGINT):
+        literal = isinstance(value, exp.Literal) and value.is_int
+        return None if literal or isinstance(value, _WHOLE) else "a cast to a whole number: use floor()"
+    return None if _is_text_of_json(node) else f"a cast to {to.sql('duckdb').lower()}: use the value itself"
+
+
+def _is_text_of_json(node: exp.Expr | None) -> bool:
+    """`x::json::varchar`, which is how the attributes of a span are asked for."""
+    return (
+        isinstance(node, exp.Cast)
+        and node.to.is_type(exp.DType.TEXT)
+        and isinstance(node.this, exp.Cast)
+        and node.this.to.is_type(exp.DType.JSON)
+    )
+
+
+def _is_fraction(node: exp.Expr) -> bool:
+    return isinstance(node.unnest(), exp.Div) or any(
+        not part.is_string and not part.is_int for part in node.find_all(exp.Literal)
+    )
+
+
+def _is_odd_distinct(node: exp.Distinct) -> bool:
+    return not isinstance(node.parent, exp.Count) or len(node.expressions) > 1
 
 
 def _has_bound(window: exp.WindowSpec) -> bool:
     return any(isinstance(window.args.get(side), exp.Expr) for side in ("start", "end"))
-
-
-def _is_division(node: exp.Expr) -> bool:
-    return isinstance(node.unnest(), exp.Div)
 
 
 def _rewritten(node: exp.Expr) -> exp.Expr:
@@ -145,9 +262,9 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
         return exp.Cast(this=node.copy(), to=exp.DataType.build("Nullable(Bool)", dialect="clickhouse"))
     match node:
         case exp.IntDiv():
-            return exp.Anonymous(this="intDiv", expressions=[node.this, node.expression])
+            return _call("intDiv", node.this, node.expression)
         case exp.Div():
-            return exp.Anonymous(this="divide", expressions=[_double(node.this), _double(node.expression)])
+            return _call("divide", _double(node.this), _double(node.expression))
         case exp.PercentileCont() if not isinstance(node.parent, exp.Filter):
             return _quantile(node.this, node.expression)
         case exp.Quantile() if not isinstance(node.parent, exp.Filter):
@@ -156,22 +273,37 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
             return _filtered(node)
         case exp.GenerateSeries():
             ends = [node.args["start"], node.args["end"], node.args.get("step")]
-            return exp.Anonymous(this="range", expressions=[end for end in ends if end is not None])
+            return _call("range", *(end for end in ends if end is not None))
         case exp.Explode() | exp.Unnest() if isinstance(node.parent, exp.Select | exp.Alias):
-            return exp.Anonymous(this="arrayJoin", expressions=[node.this or node.expressions[0]])
+            return _call("arrayJoin", node.this or node.expressions[0])
+        case exp.Struct():
+            return _call("tuple", *(field.expression for field in node.expressions))
+        case exp.ArrayContains(this=exp.Placeholder()):
+            return exp.In(this=node.expression, expressions=[node.this])  # `has` uses no index
+        case exp.Cast() if _is_text_of_json(node):
+            attributes: exp.Expr = node.this.this  # which a cluster keeps as JSON
+            return attributes
         case exp.Lag() | exp.Lead():
             return _nullable(node)
         case exp.ArgMax() | exp.ArgMin() if not isinstance(node.parent, exp.Filter):
             return _arg(node, None)
         case exp.Ln():
-            return exp.Anonymous(this="log", expressions=[node.this])
+            return _call("log", node.this)
         case exp.Levenshtein():
-            return exp.Anonymous(this="editDistanceUTF8", expressions=[node.this, node.expression])
+            return _call("editDistance", node.this, node.expression)
+        case exp.Left() | exp.Right():
+            side = "leftUTF8" if isinstance(node, exp.Left) else "rightUTF8"
+            return _call(side, node.this, node.expression)
+        case exp.Anonymous() if node.name.lower() == "list_position":
+            place = _call("indexOf", *node.expressions)
+            return exp.func("nullIf", place, exp.Literal.number(0))
+        case exp.Anonymous() if node.name.lower() == "list_extract":
+            return _call("arrayElementOrNull", *node.expressions)
         case exp.NullSafeEQ():
-            return exp.Anonymous(this="isNotDistinctFrom", expressions=[node.this, node.expression])
+            return _call("isNotDistinctFrom", node.this, node.expression)
         case exp.NullSafeNEQ():
-            equal = exp.Anonymous(this="isNotDistinctFrom", expressions=[node.this, node.expression])
-            return exp.Anonymous(this="not", expressions=[equal])
+            equal = _call("isNotDistinctFrom", node.this, node.expression)
+            return _call("not", equal)
         case exp.Sum() | exp.Min() | exp.Max() | exp.Avg() if not isinstance(node.parent, exp.Filter):
             return _nullable(node)
         case exp.LogicalOr():
@@ -179,6 +311,15 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
         case exp.LogicalAnd():
             return exp.Min(this=node.this)
     return node
+
+
+def _order_by_answer(tree: exp.Expr) -> None:
+    """`order by name` means the column of the answer; ClickHouse would take that of the table."""
+    for select in tree.find_all(exp.Select):
+        order, made = select.args.get("order"), {one.alias: one.this for one in select.selects if one.alias}
+        for ordered in order.expressions if order else ():
+            if isinstance(ordered.this, exp.Column) and not ordered.this.table and ordered.this.name in made:
+                ordered.set("this", made[ordered.this.name].copy())
 
 
 def _is_value(node: exp.Expr) -> bool:
@@ -190,39 +331,44 @@ def _is_value(node: exp.Expr) -> bool:
 
 
 def _double(node: exp.Expr) -> exp.Expr:
-    return exp.Anonymous(this="toFloat64", expressions=[node])
+    return _call("toFloat64", node)
 
 
 def _nullable(node: exp.Expr) -> exp.Expr:
     """Over nothing an aggregate gives null, but only if its argument may be null."""
-    node.set("this", exp.Anonymous(this="toNullable", expressions=[node.this]))
+    node.set("this", _call("toNullable", node.this))
     return node
 
 
 def _quantile(value: exp.Expr, fraction: exp.Expr) -> exp.Expr:
     """The exact percentile, interpolated between both neighbours as DuckDB does."""
-    argument = exp.Anonymous(this="toNullable", expressions=[value])
+    argument = _call("toNullable", value)
     return exp.ParameterizedAgg(
         this="quantileExactInclusive", expressions=[fraction.copy()], params=[_double(argument)]
     )
 
 
 def _arg(node: exp.Expr, condition: exp.Expr | None) -> exp.Expr:
-    """`arg_max(x, y)` passes over rows whose x or y is null, and gives null over nothing."""
+    """`arg_max(x, y)` passes over rows whose x or y is null, and gives null over nothing.
+
+    If y is several values in turn, the row counts, and a null among them is the largest.
+    """
     name = "argMaxIf" if isinstance(node, exp.ArgMax) else "argMinIf"
     x, y = node.this, node.expression
+    needed = [x] if isinstance(y, exp.Tuple) else [x, y]
+    if isinstance(y, exp.Tuple):
+        y = exp.Tuple(expressions=[term for part in y.expressions for term in (_call("isNull", part.copy()), part)])
     present = exp.and_(
-        *(exp.Anonymous(this="isNotNull", expressions=[part.copy()]) for part in (x, *_parts(y))),
+        *(_call("isNotNull", part.copy()) for part in needed),
         *([condition] if condition is not None else []),
         copy=False,
     )
-    present = exp.func("coalesce", present, exp.false())
-    return exp.Anonymous(this=name, expressions=[exp.Anonymous(this="toNullable", expressions=[x]), y, present])
+    return _call(name, _call("toNullable", x), y, exp.func("coalesce", present, exp.false()))
 
 
-def _parts(order: exp.Expr) -> list[exp.Expr]:
-    """What a row is ordered by: one value, or several in turn."""
-    return order.expressions if isinstance(order, exp.Tuple) else [order]
+def _call(name: str, *arguments: exp.Expr) -> exp.Expr:
+    """A function of ClickHouse."""
+    return exp.Anonymous(this=name, expressions=list(arguments))
 
 
 def _filtered(node: exp.Filter) -> exp.Expr:
@@ -232,7 +378,7 @@ def _filtered(node: exp.Filter) -> exp.Expr:
         return _arg(aggregate, condition)
     if isinstance(aggregate, exp.Count):
         if isinstance(aggregate.this, exp.Star):
-            return exp.Anonymous(this="countIf", expressions=[exp.func("coalesce", condition, exp.false())])
+            return _call("countIf", exp.func("coalesce", condition, exp.false()))
         inner = aggregate.this
         if isinstance(inner, exp.Distinct):
             value = _if(condition, inner.expressions[0])
@@ -248,4 +394,4 @@ def _filtered(node: exp.Filter) -> exp.Expr:
 
 
 def _if(condition: exp.Expr, value: exp.Expr) -> exp.Expr:
-    return exp.Case(ifs=[exp.If(this=condition, true=exp.Anonymous(this="toNullable", expressions=[value]))])
+    return exp.Case(ifs=[exp.If(this=condition, true=_call("toNullable", value))])

@@ -3,6 +3,7 @@
 An answer is whole or an error: a node that is down fails the query, and nothing is taken from the others alone.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
-from telemetry import reports
+from telemetry import settings
 from telemetry.cluster.dialect import check, translated, type_of
 from telemetry.errors import StoreError, UsageError
 
@@ -29,9 +30,11 @@ SETTINGS: Final[Mapping[str, object]] = {
     "prefer_column_name_to_alias": 1,
     "cast_keep_nullable": 1,
     "session_timezone": "UTC",
-    "distributed_product_mode": "local",
+    "distributed_product_mode": "global",
     "optimize_skip_unused_shards": 1,
     "skip_unavailable_shards": 0,
+    "readonly": 2,  # whoever asks changes nothing, and is what the next line asks for
+    "cancel_http_readonly_queries_on_client_close": 1,
     "aggregate_functions_null_for_empty": 0,
     "max_memory_usage": MEMORY_LIMIT_BYTES,
     "max_execution_time": QUERY_LIMIT_S,
@@ -120,6 +123,7 @@ def opened(url: str) -> Iterator[Cluster]:
         import clickhouse_connect
     except ImportError as error:
         raise UsageError("asking ClickHouse needs its client: pip install 'dp-telemetry[clickhouse]'") from error
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it meets is raised, not printed
     with _errors(address):
         client = clickhouse_connect.get_client(
             host=address.host,
@@ -142,24 +146,30 @@ def opened(url: str) -> Iterator[Cluster]:
 
 @cache
 def check_catalogue() -> None:
-    """Refuse reports that ClickHouse would answer otherwise than DuckDB, before any is asked.
+    """Refuse questions that ClickHouse would answer otherwise than DuckDB, before any is asked.
 
     Raises:
         ReportError: names the file and the construct.
     """
-    for name, report in reports.catalogue().items():
-        check(report.sql, f"{name}.sql")
+    folder = settings.data_folder("queries")
+    for file in sorted(folder.rglob("*.sql")):
+        if file.parent.name != "schema":
+            check(file.read_text("utf-8"), str(file.relative_to(folder)))
 
 
 _EXPLAINED: Final = (
     (("AUTHENTICATION_FAILED", "REQUIRED_PASSWORD"), "refuses the user or the password; set CLICKHOUSE_PASSWORD"),
-    (("UNKNOWN_DATABASE",), "has no such database"),
-    (("UNKNOWN_TABLE",), "lacks a relation that reports read"),
-    (("UNKNOWN_IDENTIFIER",), "has a schema of another version"),
+    (("UNKNOWN_DATABASE",), "has no database {database}; `telemetry store init --store {address}` makes it"),
+    (("UNKNOWN_TABLE",), "lacks the relations that reports read; `telemetry store init --store {address}` makes them"),
+    (
+        ("UNKNOWN_IDENTIFIER",),
+        "has a schema of another version; `telemetry store init --store {address}` brings it up to date",
+    ),
     (("TIMEOUT_EXCEEDED",), "did not answer within its time limit; ask for a shorter range"),
     (("MEMORY_LIMIT_EXCEEDED",), "needs more memory than its limit; ask for a shorter range"),
     (("QUERY_WAS_CANCELLED",), "cancelled the query"),
     (("ALL_CONNECTION_TRIES_FAILED", "NETWORK_ERROR"), "cannot reach one of its nodes, so there is no whole answer"),
+    (("executing HTTP request",), "does not answer; is that ClickHouse's HTTP port, and does it run?"),
 )
 
 
@@ -174,7 +184,8 @@ def _errors(address: Address) -> Iterator[None]:
         told = str(error)
         for codes, meaning in _EXPLAINED:
             if any(code in told for code in codes):
-                raise StoreError(f"{address} {meaning}") from error
+                explained = meaning.format(address=address, database=address.database)
+                raise StoreError(f"{address} {explained}") from error
         raise StoreError(f"{address} cannot answer: {told[:500]}") from error
 
 

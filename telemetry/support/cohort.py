@@ -65,8 +65,8 @@ class Standing:
     """How many others completed it."""
     percentile: float | None
     """Per cent of the others that were not slower; None means too few to say."""
-    p50_ns: float
-    p95_ns: float
+    p50_ns: int
+    p95_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def stand(attempt: Row, steps: Sequence[Row], source: Source) -> Cohort | None:
 def _standing(name: str, duration_ns: int, row: Row) -> Standing:
     n = row["n"]
     percentile = 100 * row["not_slower"] / n if n >= ENOUGH else None
-    return Standing(name, duration_ns, n, percentile, row["p50_ns"], row["p95_ns"])
+    return Standing(name, duration_ns, n, percentile, round(row["p50_ns"]), round(row["p95_ns"]))
 
 
 def find_twin(attempt: Row, source: Source) -> Row | None:

@@ -1,10 +1,15 @@
-"""Clusters for tests: `cluster` has two nodes, and an empty database `telemetry` on each."""
+"""Clusters for tests: `cluster` has two nodes and an empty database `telemetry` on each; `filled` has a fleet in it."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from telemetry.simulator import fleet
+from telemetry.store.duck import Store
+from tests.cluster.copying import copy
 from tests.cluster.nodes import Cluster, running
+
+ATTEMPTS = 900
 
 
 @pytest.fixture(scope="module")
@@ -13,3 +18,33 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     with running(tmp_path_factory.mktemp("cluster"), nodes=getattr(request, "param", 2)) as started:
         started.everywhere("create database if not exists telemetry")
         yield started
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A fleet of three days."""
+    with Store.open(tmp_path_factory.mktemp("store") / "fleet.duckdb") as opened:
+        for table in fleet.generate(ATTEMPTS, 3, seed=1, sample_every_s=300):
+            opened.commit([table])
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Cluster]:
+    """Two nodes with the same fleet, to be read only."""
+    with running(tmp_path_factory.mktemp("filled")) as started:
+        started.everywhere("create database if not exists telemetry")
+        copy(store, started)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def slow(cluster: Cluster) -> str:
+    """The address of a database whose relation `waits` keeps a node busy for half a minute."""
+    cluster.everywhere(
+        "create database slow",
+        "create view slow.here as select sleepEachRow(0.1) as x from numbers(300) settings max_block_size = 1, "
+        "function_sleep_max_microseconds_per_block = 0",
+        "create table slow.waits (x UInt8) engine Distributed(fleet, slow, here)",
+    )
+    return cluster.url("slow")

@@ -18,10 +18,8 @@ def copy(store: Store, cluster: Cluster, database: str = "telemetry") -> None:
         replaced = f"replace ({', '.join(f'{name}::json::varchar as {name}' for name in VARIANTS)})"
         rows = store.query(f"select * {replaced if relation == 'spans' else ''} from {relation}")
         rows = rows.cast(pa.schema([(f.name, _plain(f.type)) for f in rows.schema]))
-        columns = ", ".join(f"`{f.name}` Nullable({TYPES[f.type]})" for f in rows.schema)
-        names = set(rows.schema.names)
-        keys = [key for key in ("trace_id", "session_id", "episode_id") if key in names]
-        key = f"cityHash64(assumeNotNull({keys[0]}))" if keys else "rand()"
+        columns = ", ".join(f"`{f.name}` {_type(f)}" for f in rows.schema)
+        key = "cityHash64(trace_id)" if "trace_id" in rows.schema.names else "rand()"
         cluster.everywhere(
             f"create table {database}.{relation}_local ({columns}) engine MergeTree order by tuple()",
             f"create table {database}.{relation} as {database}.{relation}_local "
@@ -29,6 +27,10 @@ def copy(store: Store, cluster: Cluster, database: str = "telemetry") -> None:
         )
         with cluster.nodes[0].client(database) as client:
             client.insert_arrow(relation, rows)
+
+
+def _type(field: pa.Field) -> str:
+    return TYPES[field.type] if field.name == "trace_id" else f"Nullable({TYPES[field.type]})"
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

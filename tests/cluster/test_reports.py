@@ -7,30 +7,16 @@ import pytest
 
 from telemetry import reports
 from telemetry.cluster import source
-from telemetry.simulator import fleet
 from telemetry.store.duck import Store
-from tests.cluster.copying import copy
 from tests.cluster.nodes import Cluster
 
 pytestmark = pytest.mark.real
 
-ATTEMPTS = 3000
-
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A fleet of three days."""
-    with Store.open(tmp_path_factory.mktemp("store") / "fleet.duckdb") as opened:
-        for table in fleet.generate(ATTEMPTS, 3, seed=1, sample_every_s=300):
-            opened.commit([table])
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def asked(cluster: Cluster, store: Store) -> Iterator[source.Cluster]:
+def asked(filled: Cluster) -> Iterator[source.Cluster]:
     """A cluster with the same fleet."""
-    copy(store, cluster)
-    with source.opened(cluster.url()) as opened:
+    with source.opened(filled.url()) as opened:
         yield opened
 
 
