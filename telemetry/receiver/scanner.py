@@ -11,7 +11,7 @@ request: there is one authority on what is rejected and why.
 Without a compiler at installation everything is left to them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,7 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from telemetry.errors import IngestError
 from telemetry.receiver import otlp, parts
 from telemetry.receiver.compiled import BOOL, DOUBLE, INT, OTHER, STRING, Scanned, Unusual, transcoded
 from telemetry.receiver.otlp import Decoded, Refused, Shell
@@ -36,8 +37,8 @@ _MAX_REMEMBERED_BYTES: Final = 8192
 def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_protobuf`."""
     try:
-        otlp.check_parts(body)
-        return Decoded(_table(body, received_ns), ())
+        request = _framed(body)
+        return Decoded(_table(request, np.full(request.spans, received_ns)), ())
     except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
         return otlp.decode_protobuf(body, received_ns)
 
@@ -45,24 +46,78 @@ def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
 def decode_json(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_json`."""
     try:
-        parts.check_json(body)
-        return Decoded(_table(transcoded(body), received_ns), ())
+        request = _framed_json(body)
+        return Decoded(_table(request, np.full(request.spans, received_ns)), ())
     except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
         return otlp.decode_json(body, received_ns)
 
 
-def _table(body: bytes, received_ns: int) -> pa.Table:
+class Undecoded(NamedTuple):
+    """A request that waits."""
+
+    body: bytes
+    is_json: bool
+    received_ns: int
+
+
+def decode_together(requests: Sequence[Undecoded]) -> list[Decoded | IngestError]:
+    """What `decode_protobuf` or `decode_json` says of each request, or raises.
+
+    One request after another in protobuf is one request. A few dozen small ones so cost little more than one of them:
+    making columns takes some 3 ms, and a span 2 to 5 microseconds.
+    """
+    if len(requests) > 1:
+        try:
+            return list(_joined(requests))
+        except (Unusual, Refused, ProtobufError, UnicodeDecodeError, IngestError):
+            pass  # one of them is for the readable decoder, or is refused
+    return [_alone(request) for request in requests]
+
+
+def _joined(requests: Sequence[Undecoded]) -> Iterator[Decoded]:
+    # Each is walked by itself first, so that none can reach into the next.
+    framed = [_framed_json(request.body) if request.is_json else _framed(request.body) for request in requests]
+    spans = [each.spans for each in framed]
+    received_ns = np.repeat([request.received_ns for request in requests], spans)
+    table = _table(_framed(b"".join(each.body for each in framed)), received_ns)
+    for count, end in zip(spans, np.cumsum(spans).tolist(), strict=True):
+        yield Decoded(table.slice(end - count, count), ())
+
+
+def _alone(request: Undecoded) -> Decoded | IngestError:
+    try:
+        return (decode_json if request.is_json else decode_protobuf)(request.body, request.received_ns)
+    except IngestError as error:
+        return error
+
+
+def _framed(body: bytes) -> Scanned:
+    """A request in protobuf whose spans are counted, and within limits."""
+    otlp.check_parts(body)
     request = Scanned(body)
     parts.check_repeated(request.resource_count, "resources")
     parts.check_repeated(request.scope_count, "scopes")
     otlp.check_spans(request.spans)
+    return request
+
+
+def _framed_json(body: bytes) -> Scanned:
+    parts.check_json(body)
+    return _framed(transcoded(body))
+
+
+def _table(request: Scanned, received_ns: NDArray[np.int64]) -> pa.Table:
+    """
+    Args:
+        received_ns: of each span.
+    """
     request.scan()
     shells = _shells(request)
     if not request.spans:
         return otlp.SPANS_SCHEMA.empty_table()
     columns = _span_columns(request) | _attribute_columns(request)
     columns |= _inherited(columns, shells, request.scopes["spans"].tolist())
-    columns["received_ns"] = pa.repeat(received_ns, request.spans)
+    columns["received_ns"] = pa.array(received_ns)
     arrays = [
         columns[field.name] if field.name in columns else _nulls(request.spans, field.type)
         for field in otlp.SPANS_SCHEMA

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import compiled, otlp, parts, scanner
@@ -138,6 +139,43 @@ def test_usual_requests_are_not_left_to_the_readable_decoders(monkeypatch: pytes
 
     assert scanner.decode_protobuf(message.SerializeToString(), RECEIVED_NS).table.num_rows == 3
     assert scanner.decode_json(to_json(message), RECEIVED_NS).table.num_rows == 3
+
+
+bodies = st.one_of(
+    st.sampled_from([own(3), foreign(2), Request()]).map(lambda message: (message.SerializeToString(), False)),
+    st.sampled_from([own(2), foreign(3)]).map(lambda message: (to_json(message), True)),
+    requests.map(lambda message: (message.SerializeToString(), False)),
+    mutated(requests.map(to_json)).map(lambda body: (body, True)),
+    st.sampled_from([(b"\x0a\x05ab", False), (b"\x0a", False), (b"[]", True)]),
+)
+
+
+@QUICK
+@given(st.lists(bodies, min_size=2, max_size=4))
+def test_decoded_together(chosen: list[tuple[bytes, bool]]) -> None:
+    """Requests that are decoded together are each what they are alone, whichever of them is broken."""
+    waiting = [scanner.Undecoded(body, is_json, RECEIVED_NS + n) for n, (body, is_json) in enumerate(chosen)]
+
+    for waits, found in zip(waiting, scanner.decode_together(waiting), strict=True):
+        decode = otlp.decode_json if waits.is_json else otlp.decode_protobuf
+        if isinstance(found, Decoded):
+            expected = decode(waits.body, waits.received_ns)
+            assert (found.table.to_pylist(), found.rejected) == (expected.table.to_pylist(), expected.rejected)
+        else:
+            with pytest.raises(type(found)):
+                decode(waits.body, waits.received_ns)
+
+
+def test_usual_requests_are_scanned_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usual requests that wait together are made into columns once."""
+    tables = []
+    make = scanner._table
+    monkeypatch.setattr(scanner, "_table", lambda *given: tables.append(make(*given)) or tables[-1])
+    waiting = [scanner.Undecoded(own(3, 3 * n).SerializeToString(), False, RECEIVED_NS) for n in range(3)]
+    found = scanner.decode_together([*waiting, scanner.Undecoded(to_json(own(1, 9)), True, RECEIVED_NS)])
+
+    assert [each.table.num_rows for each in found if isinstance(each, Decoded)] == [3, 3, 3, 1]
+    assert [table.num_rows for table in tables] == [10]
 
 
 @QUICK

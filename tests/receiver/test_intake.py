@@ -1,0 +1,86 @@
+"""Requests are decoded beside the event loop, those that wait together as one."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from telemetry.errors import DecodeError
+from telemetry.receiver import intake, scanner
+from telemetry.receiver.intake import Intake
+from tests.support.otlp import request, span
+from tests.support.receiving import KeptSpans
+
+GOOD = request(span()).SerializeToString()
+
+
+class Held:
+    """Decodes when it is let; keeps how many requests came together."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        self.entered = asyncio.Event()
+        self.let = threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __call__(self, requests: Sequence[scanner.Undecoded]) -> Any:
+        self.groups.append(len(requests))
+        self._loop.call_soon_threadsafe(self.entered.set)
+        self.let.wait(60)
+        return scanner.decode_together(requests)
+
+
+async def test_requests_that_wait_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While requests are decoded the event loop goes on, and those that come meanwhile are the next group."""
+    writer = KeptSpans()
+    door, held = Intake(writer), Held()
+    monkeypatch.setattr(intake, "decode_together", held)
+    first = asyncio.create_task(door.traces(GOOD, "protobuf", "grpc"))
+    await held.entered.wait()
+    others = [asyncio.create_task(door.traces(body, "protobuf", "grpc")) for body in (GOOD, b"\x0a", GOOD)]
+    await asyncio.sleep(0)
+    held.let.set()
+    answers = await asyncio.gather(first, *others, return_exceptions=True)
+
+    assert held.groups == [1, 3]
+    assert [type(answer) for answer in answers].count(DecodeError) == 1
+    assert isinstance(answers[2], DecodeError)
+    assert len(writer.tables) == 3
+
+
+async def test_large_bodies_are_decoded_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many bytes are decoded as one: memory is for one large body."""
+    monkeypatch.setattr(intake, "DECODE_TOGETHER_BYTES", 2 * len(GOOD))
+    door, held = Intake(KeptSpans()), Held()
+    held.let.set()
+    monkeypatch.setattr(intake, "decode_together", held)
+    await asyncio.gather(*(door.traces(GOOD, "protobuf", "grpc") for _ in range(5)))
+
+    assert held.groups == [2, 2, 1]
+
+
+async def test_a_sender_that_leaves_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose sender leaves while it is decoded is not stored; one that came with it is."""
+    writer = KeptSpans()
+    door, held = Intake(writer), Held()
+    monkeypatch.setattr(intake, "decode_together", held)
+    gone, stays = (asyncio.create_task(door.traces(GOOD, "protobuf", "grpc")) for _ in range(2))
+    await held.entered.wait()
+    gone.cancel()
+    held.let.set()
+    await stays
+
+    assert held.groups == [2]
+    assert len(writer.tables) == 1
+
+
+async def test_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of reaches the request, and the next one is decoded."""
+    door = Intake(KeptSpans())
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "decode_together", None)
+        with pytest.raises(TypeError):
+            await door.traces(GOOD, "protobuf", "grpc")
+    await door.traces(GOOD, "protobuf", "grpc")
