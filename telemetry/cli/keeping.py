@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from telemetry.cli.output import narrate, printable
 from telemetry.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from telemetry.store.duck import Store
     from telemetry.store.retention import Retention
     from telemetry.support.capsule import Capsule
@@ -198,6 +201,60 @@ def import_spans(given: Path, store: Path | None) -> None:
 
 def _is_lines(path: Path) -> bool:
     return path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz"))
+
+
+@store.command(
+    epilog="""\b
+Examples:
+  telemetry store init --store clickhouse://admin@db.example/telemetry
+  telemetry store init --store clickhouse://admin@db.example/telemetry --cluster fleet --keep-days 90"""
+)
+@click.option("--store", metavar="URL", required=True, help="clickhouse://user@host/db; the database is made.")
+@click.option("--cluster", metavar="NAME", help="Its name in system.clusters; without it, one server holds everything.")
+@click.option("--keep-days", type=click.IntRange(1), help="Forget what is older.")
+def init(store: str, cluster: str | None, keep_days: int | None) -> None:
+    """Make the schema on ClickHouse, or bring it up to date: stock Collectors export to its otel_traces.
+
+    May be repeated. A cluster without Keeper is told node by node: once with the address of each.
+    """
+    from telemetry.cluster.schema_setup import apply
+
+    applied = apply(store, cluster=cluster, keep_days=keep_days)
+    click.echo(f"the schema {applied.change if applied.change != 'made' else 'was made'}")
+    if applied.behind:
+        narrate(f"{len(applied.behind)} of {applied.nodes} nodes still lack it: {', '.join(applied.behind)}")
+        narrate("without Keeper no statement reaches them from here; repeat this with the address of each")
+
+
+@store.command(
+    "copy",
+    epilog="""\b
+Examples:
+  telemetry store copy telemetry.duckdb clickhouse://admin@db.example/telemetry
+  telemetry store copy clickhouse://reader@db.example/telemetry copy.duckdb""",
+)
+@click.argument("given", metavar="FROM")
+@click.argument("target", metavar="TO")
+def copy_spans(given: str, target: str) -> None:
+    """Copy spans between a store's file and ClickHouse, day by day; days that are the same are passed over.
+
+    So it may be repeated, and takes up what was interrupted. What a server holds is copied first, so that it goes on.
+    """
+    from telemetry.cluster import transfer
+    from telemetry.source import CLUSTER_SCHEMES
+
+    def tell(done: int, all_spans: int) -> None:
+        narrate(f"{done:,} of {all_spans:,} spans")
+
+    def opened(end: str, file: "Callable[[], AbstractContextManager[Store]]") -> transfer.End:
+        if end.startswith(CLUSTER_SCHEMES):
+            return stack.enter_context(transfer.clickhouse(end))
+        return transfer.File(stack.enter_context(file()))
+
+    with ExitStack() as stack:
+        source = opened(given, lambda: _readable(given))
+        copied = transfer.copy(source, opened(target, lambda: _written(Path(target))), tell)
+    click.echo(f"{copied.spans} spans of {copied.days} days; {copied.days_there} days were there already")
 
 
 @store.command(epilog="\b\nExample:\n  telemetry store prune --keep-days 30 --keep-in staging=3")

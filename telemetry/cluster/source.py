@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 
 from telemetry import settings
+from telemetry.cluster import schema
 from telemetry.cluster.dialect import check, translated, type_of
 from telemetry.errors import StoreError, UsageError
 
@@ -87,9 +88,13 @@ def read(url: str) -> tuple[Address, str]:
 class Cluster:
     """A ClickHouse cluster, asked through one of its nodes."""
 
-    def __init__(self, client: "Client", address: Address) -> None:
+    def __init__(self, client: "Client", address: Address, *, prunes: bool = False) -> None:
+        """Args:
+        prunes: whether the server takes the setting that says how far back a report reads.
+        """
         self.address = address
         self._client = client
+        self._prunes = prunes
 
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
@@ -103,7 +108,9 @@ class Cluster:
         given = dict(params or {})
         types = tuple((name, type_of(value)) for name, value in given.items())
         statement = translated(sql, "the statement", types)
-        limits = {} if timeout_s is None else {"max_execution_time": timeout_s}
+        limits: dict[str, object] = {} if timeout_s is None else {"max_execution_time": timeout_s}
+        if self._prunes:
+            limits |= schema.horizon(given)
         bound = {name: value for name, value in given.items() if value is not None}
         with _errors(self.address):
             answer = self._client.query_arrow(statement, bound, settings=limits, use_strings=True)
@@ -139,9 +146,25 @@ def opened(url: str) -> Iterator[Cluster]:
         )
     try:
         check_catalogue()
-        yield Cluster(client, address)
+        with _errors(address):
+            prunes = _check_schema(client, address)
+        yield Cluster(client, address, prunes=prunes)
     finally:
         client.close()
+
+
+def _check_schema(client: "Client", address: Address) -> bool:
+    """Whether the server takes settings of ours; a schema of another release is refused.
+
+    Raises:
+        SchemaMismatch: what is on disk is of another version.
+        StoreError: its definitions are of another release, and would answer otherwise.
+    """
+    found = schema.found(client, address)
+    if found and found.fingerprint != schema.fingerprint():
+        raise StoreError(f"{address} has the definitions of another release; bring it up with `telemetry store init`")
+    prefixes = client.query("select value from system.server_settings where name = 'custom_settings_prefixes'")
+    return any("SQL_" in row[0] for row in prefixes.result_rows)
 
 
 @cache

@@ -135,6 +135,7 @@ def _config(home: Path, shard: int, tcp: int, http: int, shards: str) -> str:
 <users_config>{home}/users.xml</users_config>
 <listen_host>127.0.0.1</listen_host><tcp_port>{tcp}</tcp_port><http_port>{http}</http_port>
 <remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>
+<custom_settings_prefixes>SQL_</custom_settings_prefixes>
 <macros><cluster>{CLUSTER}</cluster><shard>{shard}</shard><replica>1</replica></macros>
 </clickhouse>
 """
@@ -142,7 +143,9 @@ def _config(home: Path, shard: int, tcp: int, http: int, shards: str) -> str:
 
 def _users(threads: int) -> str:
     return f"""<clickhouse>
-<profiles><default><max_threads>{threads}</max_threads></default></profiles>
+<profiles><default>
+<max_threads>{threads}</max_threads><distributed_foreground_insert>1</distributed_foreground_insert>
+</default></profiles>
 <quotas><default/></quotas>
 <users>
 <default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default>

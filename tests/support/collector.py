@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sysconfig
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,9 +33,19 @@ def environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
 
 
+def collecting(command: list[str], folder: Path, export_to: int) -> AbstractAsyncContextManager[int]:
+    """Run the collector, sending on over OTLP/gRPC to a port; gives its own gRPC port."""
+    return _running(command, folder, "otlp", "--otlp-exporter-endpoint", f"http://127.0.0.1:{export_to}")
+
+
+def collecting_into(command: list[str], folder: Path, clickhouse: str) -> AbstractAsyncContextManager[int]:
+    """Run the collector, writing into `telemetry.otel_traces` of a ClickHouse node; gives its own gRPC port."""
+    given = ("--clickhouse-exporter-endpoint", clickhouse, "--clickhouse-exporter-database", "telemetry")
+    return _running(command, folder, "clickhouse", *given, "--clickhouse-exporter-async-insert", "false")
+
+
 @asynccontextmanager
-async def collecting(command: list[str], folder: Path, export_to: int) -> AsyncIterator[int]:
-    """Run the collector; gives its gRPC port."""
+async def _running(command: list[str], folder: Path, exporter: str, *given: str) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         grpc_port, http_port = one.getsockname()[1], two.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
@@ -43,7 +53,7 @@ async def collecting(command: list[str], folder: Path, export_to: int) -> AsyncI
         "start",
         *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
-        *("--exporter", "otlp", "--otlp-exporter-endpoint", f"http://127.0.0.1:{export_to}"),
+        *("--exporter", exporter, *given),
         *("--pid-file", str(folder / "pid"), "--log-file", str(folder / "log")),
         env=environment(),
         stdout=asyncio.subprocess.DEVNULL,

@@ -1,0 +1,134 @@
+"""What stock Collectors export to a cluster is answered like what one DuckDB file holds."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from telemetry import reports
+from telemetry.cluster import schema, source
+from telemetry.cluster.schema_setup import apply
+from telemetry.simulator import fleet
+from telemetry.store.duck import Store
+from tests.cluster.collected import collected
+from tests.cluster.copying import VARIANTS
+from tests.cluster.nodes import Cluster
+from tests.cluster.test_reports import assert_equal
+
+ATTEMPTS = 300
+INSERTIONS = 4
+KEYS = {
+    "connections": "trace_id",
+    "verdicts": "trace_id",
+    "steps": "trace_id, step",
+    "durations": "trace_id, step, part",
+    "samples": "trace_id, span_id",
+    "sessions": "session_id",
+    "episodes": "episode_id",
+    "spans": "trace_id, span_id",
+}
+LOST = "flags", "received_ns", *VARIANTS
+"""What the exporter's table has no room for, or not with its type; and when it arrived."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A fleet of three days."""
+    with Store.open(tmp_path_factory.mktemp("store") / "fleet.duckdb") as opened:
+        for table in fleet.generate(ATTEMPTS, 3, seed=4, sample_every_s=300):
+            opened.commit([table])
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def asked(cluster: Cluster, store: Store) -> Iterator[source.Cluster]:
+    """The same fleet in a cluster: every span twice, in no order, an attempt's in several insertions at both nodes."""
+    for node in range(2):
+        apply(cluster.url(node=node), cluster=cluster.name)
+    spans = collected(store.query(f"select {store.readable_columns} from spans"))
+    twice = np.random.default_rng(1).permutation(np.tile(np.arange(spans.num_rows), 2))
+    for number, rows in enumerate(np.array_split(twice, INSERTIONS)):
+        with cluster.nodes[number % 2].client("telemetry") as client:
+            client.insert_arrow("otel_traces", spans.take(pa.array(rows)))
+    with source.opened(cluster.url()) as opened:
+        yield opened
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", sorted(set(reports.catalogue()) - {"ingest_health"}))
+def test_a_report_has_equal_rows(name: str, store: Store, asked: source.Cluster) -> None:
+    """Spans that come twice, late and out of order count once, and each report is the same."""
+    newest = store.query("select max(last_seen_ns) as ns, arg_max(session_id, start_ns) as id from connections")
+    now_ns = newest["ns"][0].as_py() + 3_600_000_000_000
+    given = {"since": "4d", "id": newest["id"][0].as_py()}
+    params = {param.name: given[param.name] for param in reports.find(name).params if param.name in given}
+
+    expected, answer = (reports.execute(name, params, holder, now_ns=now_ns) for holder in (store, asked))
+
+    assert expected.num_rows > 0
+    left_out = [column for column in ("received",) if column in expected.schema.names]
+    assert_equal(expected.drop_columns(left_out), answer.drop_columns(left_out))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("relation", KEYS)
+def test_a_relation_has_equal_rows(relation: str, store: Store, asked: source.Cluster) -> None:
+    """Every column of every row: types are read back out of texts, and what is absent is null."""
+    columns = [name for name in store.query(f"from {relation} limit 0").schema.names if name not in LOST]
+    statement = f"select {', '.join(columns)} from {relation} order by {KEYS[relation]}"
+
+    expected = store.query(statement)
+    plain = [field.with_type(pa.int64()) if pa.types.is_decimal(field.type) else field for field in expected.schema]
+    assert_equal(expected.cast(pa.schema(plain)), asked.query(statement))
+
+
+@pytest.mark.real
+def test_what_arrives_is_counted(store: Store, asked: source.Cluster) -> None:
+    """`ingest` counts what came, though it came twice, in one insertion each."""
+    spans = store.query("select count(*) as n from spans")["n"][0].as_py()
+    counted = asked.query("select sum(stored) as stored, sum(requests) as requests, sum(rejected) as no from ingest")
+
+    assert counted.to_pylist() == [{"stored": 2 * spans, "requests": INSERTIONS, "no": 0}]
+
+
+@pytest.mark.real
+def test_an_attempt_is_on_one_shard(cluster: Cluster, asked: source.Cluster) -> None:
+    """No trace is torn apart, and who looks for one asks one node."""
+    statement = "select count(distinct trace_id) as n from spans"
+    shards = []
+    for node in cluster.nodes:
+        with node.client("telemetry") as client:
+            shards.append(client.command("select count(distinct trace_id) from spans_local"))
+    trace_id = asked.query("select min(trace_id) as id from connections")["id"][0].as_py()
+
+    assert sum(shards) == asked.query(statement)["n"][0].as_py()
+    assert min(shards) > 0.4 * sum(shards)
+    with cluster.nodes[0].client(
+        "telemetry", optimize_skip_unused_shards=1, force_optimize_skip_unused_shards=2
+    ) as client:
+        for relation in ("spans", "connections", "steps", "verdicts", "samples"):
+            client.command(f"select count() from {relation} where trace_id = '{trace_id}'")
+
+
+def test_a_report_reads_back_as_far_as_it_may_need() -> None:
+    """The setting leaves room for sessions that began before, and for the range that is compared with."""
+    day = fleet.DAY_NS
+
+    assert schema.horizon({}) == {}
+    assert schema.horizon({"since": 100 * day, "until": 101 * day}) == {schema.SINCE_SETTING: 92 * day}
+    assert schema.horizon({"since": 100 * day, "until": 103 * day, "before_since": None}) == {
+        schema.SINCE_SETTING: 89 * day
+    }
+    assert schema.horizon({"since": 3 * day, "until": 4 * day}) == {schema.SINCE_SETTING: 0}
+
+
+def test_statements_follow_the_layout() -> None:
+    """Replicas and Keeper change the engines and where a statement runs; days to keep become a TTL."""
+    alone = schema.statements(schema.Layout("d"))
+    large = schema.statements(schema.Layout("d", "fleet", replicated=True, on_cluster=True, keep_days=30))
+
+    assert not any("Distributed" in statement or "ttl " in statement for statement in alone)
+    assert all(" on cluster 'fleet'" in statement for statement in large)
+    assert sum("Replicated" in statement for statement in large) == 6
+    assert sum("toIntervalDay(30)" in statement for statement in large) == 5
