@@ -76,7 +76,7 @@ def running(folder: Path, nodes: int = 2, threads: int = 2) -> Iterator[Cluster]
     """Start a cluster, and leave nothing behind.
 
     Args:
-        folder: what they store goes here.
+        folder: what they store goes here; what is there already is served again.
         threads: the most that one query has on each node.
     """
     with contextlib.ExitStack() as sockets:
@@ -91,7 +91,7 @@ def running(folder: Path, nodes: int = 2, threads: int = 2) -> Iterator[Cluster]
     try:
         for index in range(nodes):
             home = folder / f"node-{index + 1}"
-            home.mkdir(parents=True)
+            home.mkdir(parents=True, exist_ok=True)
             (home / "config.xml").write_text(_config(home, index + 1, tcp[index], http[index], shards))
             (home / "users.xml").write_text(_users(threads))
             with (home / "log").open("wb") as log:
