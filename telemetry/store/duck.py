@@ -379,12 +379,11 @@ class Store:
         connection.execute("begin")
         try:
             yield connection
-            connection.execute("commit")
+            with self._tail.replacing():
+                connection.execute("commit")
         except BaseException:
             self._roll_back(connection)
             raise
-        finally:
-            self._tail.changed()
 
     def _other_side(self) -> str:
         return "b" if self._side == "a" else "a"

@@ -51,9 +51,20 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
 
 class TestDelivery:
     @settings(max_examples=8, deadline=None)
-    @given(seed=st.integers(0, 2**32), batch=st.integers(40, 200), repeated=st.floats(0, 1), fold=st.floats(0, 1))
-    def test_any_order(self, expected: list[Row], seed: int, batch: int, repeated: float, fold: float) -> None:
-        """Shuffled, split, repeated and delayed spans give relations that equal their definitions."""
+    @given(
+        seed=st.integers(0, 2**32),
+        batch=st.integers(40, 200),
+        repeated=st.floats(0, 1),
+        fold=st.floats(0, 1),
+        ask=st.floats(0, 1),
+    )
+    def test_any_order(
+        self, expected: list[Row], seed: int, batch: int, repeated: float, fold: float, ask: float
+    ) -> None:
+        """Shuffled, split, repeated and delayed spans give relations that equal their definitions.
+
+        However many queries had what waited put together in between.
+        """
         rows = fleet()
         chance = random.Random(seed)
         chance.shuffle(rows)
@@ -63,6 +74,8 @@ class TestDelivery:
                 store.commit([table(again), table(rows[start : start + batch])])
                 if chance.random() < fold:
                     store.tend(now=True)
+                if chance.random() < ask:
+                    store.query("select 1")
             checks = verify(store)
             found = store.query("from connections order by trace_id").to_pylist()
 
@@ -128,6 +141,7 @@ class TestDelivery:
             store.commit([table(rows[:5])])
             store.tend(now=True)
             store.commit([table(rows[5:9])])
+            store.query("select 1")
             store._switch()
             store.commit([table(rows[9:])])
             found = store.query("select outcome, span_count from connections").to_pylist()
