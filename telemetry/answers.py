@@ -7,9 +7,10 @@ import asyncio
 import gzip
 import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -65,6 +66,7 @@ class Answers:
         self._version: Hashable = None
         self._kept: OrderedDict[Hashable, tuple[float, Answer]] = OrderedDict()
         self._making: dict[Hashable, asyncio.Task[Answer]] = {}
+        self._waiting = Counter[asyncio.Task[Answer]]()
         self._bytes = 0
 
     async def of(
@@ -89,12 +91,24 @@ class Answers:
         task = self._making.get(key)
         if task is None:
             task = self._making[key] = asyncio.ensure_future(make())
-            task.add_done_callback(lambda _: self._making.pop(key, None))
-        # One of several who wait may leave; the others still want the answer.
-        answer = await asyncio.shield(task)
+            task.add_done_callback(partial(self._made, key))
+        self._waiting[task] += 1
+        try:
+            # One of several who wait may leave; the others still want the answer.
+            answer = await asyncio.shield(task)
+        finally:
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
+                task.cancel()
+                self._made(key, task)
         if version == self._version:
             self._keep(question, answer, self._clock() + MOVING_S if moving else float("inf"))
         return answer
+
+    def _made(self, key: Hashable, task: asyncio.Task[Answer]) -> None:
+        if self._making.get(key) is task:
+            del self._making[key]
 
     def _keep(self, question: Hashable, answer: Answer, until: float) -> None:
         if answer.size > LARGEST_BYTES:

@@ -41,8 +41,8 @@ class Figure:
     samples: Samples = field(default_factory=list)
 
 
-def figures(ingest: Iterable[Mapping[str, Any]], spans: int, version: str) -> list[Figure]:
-    """Turn the rows of `QUESTION` and the number of stored spans into metrics."""
+def figures(ingest: Iterable[Mapping[str, Any]], spans: int | None, version: str) -> list[Figure]:
+    """Turn the rows of `QUESTION` and the number of stored spans, if it was counted, into metrics."""
     rows = list(ingest)
 
     def counter(name: str, help: str, column: str, *, scale: float = 1) -> Figure:
@@ -51,7 +51,7 @@ def figures(ingest: Iterable[Mapping[str, Any]], spans: int, version: str) -> li
 
     return [
         Figure("dp_telemetry_build_info", "gauge", "The version that answers.", [({"version": version}, 1)]),
-        Figure("dp_telemetry_store_spans", "gauge", "Spans in the store.", [({}, spans)]),
+        Figure("dp_telemetry_store_spans", "gauge", "Spans in the store.", [] if spans is None else [({}, spans)]),
         counter("dp_telemetry_requests_total", "OTLP requests, by reason of refusal or accepted.", "requests"),
         counter("dp_telemetry_spans_stored_total", "Spans stored.", "stored"),
         counter("dp_telemetry_spans_duplicate_total", "Spans dropped because they were there already.", "duplicates"),

@@ -10,10 +10,10 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import uvicorn
@@ -33,6 +33,9 @@ from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
 from telemetry.watch import Plan, Watch
 from telemetry.web import LOOPBACK_NAMES, QUERY_LIMIT_S, pages_app
+
+if TYPE_CHECKING:
+    from telemetry.cluster.source import Cluster
 
 GRACE_S: Final = 5.0
 """How long requests in flight may take to finish after a stop; the SDKs' exporters give up after ten seconds."""
@@ -98,6 +101,34 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
 
 
 @asynccontextmanager
+async def showing(url: str, doors: Doors) -> AsyncIterator[str]:
+    """Open the pages before a ClickHouse cluster, and yield their address; nothing is received or forgotten here.
+
+    Raises:
+        UsageError: the address is reachable by others and there is no token; or the cluster's cannot be read.
+        StoreError: the cluster does not answer, or refuses.
+        ServerError: the port is taken or the address cannot be used.
+    """
+    from telemetry.cluster import source
+
+    _refuse_strangers(doors)
+    with _listening(doors.host, doors.pages_port, "pages") as pages, ExitStack() as stack:
+        cluster = await asyncio.to_thread(stack.enter_context, source.opened(url))
+        address = f"{doors.scheme}://{_authority(doors.host, pages)}"
+        watch = await asyncio.to_thread(_watch, cluster, doors, address)
+        look = pages_app(
+            cluster,
+            info=cluster.info,
+            tokens=doors.tokens,
+            hosts=_names(doors),
+            figures=watch.figures,
+            receives=False,
+        )
+        async with _http(look, pages, _encryption(doors, senders=False)), watch.running():
+            yield address
+
+
+@asynccontextmanager
 async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.socket) -> AsyncIterator[Addresses]:
     writer = Writer(store, retention=doors.retention)
     try:
@@ -129,7 +160,7 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
         await writer.close()
 
 
-def _watch(store: Store, doors: Doors, url: str) -> Watch:
+def _watch(store: "Store | Cluster", doors: Doors, url: str) -> Watch:
     class Limited:
         def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
             return store.query(sql, params, timeout_s=QUERY_LIMIT_S)

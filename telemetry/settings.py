@@ -5,6 +5,7 @@ Flags win over environment variables, environment variables over the defaults he
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ OTLP_HTTP_PORT: Final = 4318
 PAGES_PORT: Final = 4380
 SIMULATOR_PORT: Final = 4390
 
+CLUSTER_SCHEMES: Final = ("clickhouse:/", "clickhouses:/")
+"""How the address of a ClickHouse cluster begins, also after it was taken for a path."""
 STORE_VARIABLE: Final = "TELEMETRY_STORE"
 SERVER_VARIABLE: Final = "TELEMETRY_SERVER"
 TOKEN_VARIABLE: Final = "TELEMETRY_TOKEN"
@@ -26,9 +29,37 @@ SESSION_TOKEN_VARIABLE: Final = "TELEMETRY_SESSION_TOKEN"
 """The bearer token for the digital-person server that `connect` and `probe` talk to."""
 
 
-def store_path(given: str | os.PathLike[str] | None = None) -> Path:
-    """The store's file: what was given, else `TELEMETRY_STORE`, else a place in the user's data folder."""
+def cluster_address(given: str | os.PathLike[str] | None = None) -> str | None:
+    """What was given, else `TELEMETRY_STORE`, if it is the address of a ClickHouse cluster."""
+    chosen = os.fspath(given or os.environ.get(STORE_VARIABLE, ""))
+    return chosen if chosen.startswith(CLUSTER_SCHEMES) else None
+
+
+def default_store() -> str:
+    """Which store is asked when none is named."""
+    return cluster_address() or str(store_path())
+
+
+def not_a_file(address: str, instead: str) -> UsageError:
+    """The refusal of what needs a store's file, where the store is a cluster."""
+    shown = re.sub(":/+([^@/]*@)?", "://", address, count=1)  # without the password
+    return UsageError(f"{shown} is a ClickHouse cluster and no file; {instead}")
+
+
+def store_path(
+    given: str | os.PathLike[str] | None = None, *, instead: str = "this needs a file: name one with --store"
+) -> Path:
+    """The store's file: what was given, else `TELEMETRY_STORE`, else a place in the user's data folder.
+
+    Args:
+        instead: what to do where that is a cluster.
+
+    Raises:
+        UsageError: it is the address of a ClickHouse cluster.
+    """
     chosen = given or os.environ.get(STORE_VARIABLE)
+    if address := cluster_address(given):
+        raise not_a_file(address, instead)
     if chosen:
         return Path(chosen).expanduser()
     data_home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

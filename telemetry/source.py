@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from telemetry import settings
-from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport, UsageError
+from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 ANSWER_LIMIT_S: Final = 60.0
 """Longer than the server's own limit of a query, so that its explanation arrives."""
 HEALTH_LIMIT_S: Final = 2.0
-CLUSTER_SCHEMES: Final = ("clickhouse://", "clickhouses://")
 
 
 class Source(Protocol):
@@ -171,14 +170,19 @@ class _Direct:
 class ClickHouse(_Direct):
     """A ClickHouse cluster, connected to for as long as the questions last."""
 
+    def __init__(self, cluster: "Cluster") -> None:
+        super().__init__(cluster)
+        self._cluster = cluster
+
     def info(self) -> dict[str, Any]:
-        raise UsageError("a ClickHouse cluster tells of itself in its tables system.parts and system.clusters")
+        return self._cluster.info()
 
     def verify(self) -> list[dict[str, Any]]:
-        raise UsageError("only a store's file can be compared with its definitions")
+        raise settings.not_a_file(str(self._cluster.address), "`telemetry store copy` it into a file, and verify that")
 
     def backup(self, target: Path) -> None:
-        raise UsageError("only a store's file can be copied like this; ClickHouse has its own BACKUP statement")
+        advice = "`telemetry store copy` writes it into a file, and ClickHouse has a BACKUP statement of its own"
+        raise settings.not_a_file(str(self._cluster.address), advice)
 
 
 class File(_Direct):
@@ -205,7 +209,7 @@ def opened(
 
     Args:
         given: the address of a server or of a ClickHouse cluster, a store's file, or an open Store, which stays open;
-            None means `TELEMETRY_SERVER`, else the default store.
+            None means `TELEMETRY_SERVER`, else `TELEMETRY_STORE`, else the default store.
         writable: open the file for more than reading.
 
     Raises:
@@ -216,12 +220,12 @@ def opened(
     if given is not None and not isinstance(given, str | os.PathLike):
         yield File(given)
         return
-    chosen = os.fspath(given) if given else os.environ.get(settings.SERVER_VARIABLE)
+    chosen = os.fspath(given) if given else os.environ.get(settings.SERVER_VARIABLE) or settings.cluster_address()
     if chosen and chosen.startswith(("http://", "https://")):
         with _client(chosen) as client:
             yield Server(client)
         return
-    if chosen and chosen.startswith(CLUSTER_SCHEMES):
+    if chosen and settings.cluster_address(chosen):
         from telemetry.cluster import source as cluster
 
         with cluster.opened(chosen) as connected:
@@ -245,9 +249,13 @@ def notice_path(store_path: Path) -> Path:
     return path.with_name(path.name + ".serve.json")
 
 
-def otlp_endpoint(store_path: Path) -> str:
-    """Where to send spans for a store over OTLP/gRPC: to the server that holds it, else to the standard port."""
-    endpoint = _notice(store_path).get("otlp_grpc")
+def otlp_endpoint(store_path: Path | None) -> str:
+    """Where to send spans for a store over OTLP/gRPC: to the server that holds it, else to the standard port.
+
+    Args:
+        store_path: None means a cluster, whose Collector listens at the standard port.
+    """
+    endpoint = _notice(store_path).get("otlp_grpc") if store_path else None
     return str(endpoint or f"http://{settings.LOOPBACK}:{settings.OTLP_GRPC_PORT}")
 
 

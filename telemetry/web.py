@@ -12,7 +12,9 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -32,7 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from telemetry import __version__, formats, jaeger, prometheus, reports, settings
 from telemetry.answers import Answer as Kept
 from telemetry.answers import Answers
-from telemetry.errors import ExitCode, SessionNotFound, TelemetryError, UnknownReport
+from telemetry.errors import ExitCode, SessionNotFound, StoreError, TelemetryError, UnknownReport
 from telemetry.openapi import description
 from telemetry.support import capsule, story
 
@@ -65,14 +67,22 @@ Answer = TypeVar("Answer")
 
 
 class Source(Protocol):
-    """What answers a report's SQL: the store of this process."""
+    """What answers a report's SQL: the store of this process, or a cluster."""
 
     @property
     def version(self) -> Hashable: ...
 
+    def reader(self) -> AbstractContextManager["Reader"]: ...
+
+
+class Reader(Protocol):
+    """Asks one thing after another."""
+
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
     ) -> pa.Table: ...
+
+    def cancel(self) -> None: ...
 
 
 def pages_app(
@@ -83,6 +93,7 @@ def pages_app(
     hosts: Sequence[str] = LOOPBACK_NAMES,
     more: Sequence[BaseRoute] = (),
     figures: Callable[[], list[prometheus.Figure]] = list,
+    receives: bool = True,
 ) -> ASGIApp:
     """Make the ASGI application of the pages and the query API.
 
@@ -93,8 +104,9 @@ def pages_app(
         hosts: names under which a browser may ask, against pages elsewhere that rebind their name to this address.
         more: further paths, behind the same guards.
         figures: further metrics, asked whenever `/metrics` is.
+        receives: False means that telemetry arrives elsewhere, and that counting what has come would cost a scan.
     """
-    api = _Api(source, info, figures)
+    api = _Api(source, info, figures, receives)
     dashboards = settings.data_folder("dashboards")
     shell, session_page = dashboards / "page.html", dashboards / "session.html"
 
@@ -141,24 +153,36 @@ class _Api:
         source: Source,
         info: Callable[[], Mapping[str, Any]] | None,
         figures: Callable[[], list[prometheus.Figure]],
+        receives: bool,
     ) -> None:
         self._source = source
+        self._receives = receives
         self._info = info
         self._figures = figures
         self._turns = asyncio.Semaphore(QUERIES_AT_ONCE)
         self._answers = Answers()
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
-        """Run a question in a thread when its turn comes."""
+        """Run a question in a thread when its turn comes; cancelled, it ends what it has asked of the store."""
         async with self._turns:
-            return await asyncio.to_thread(question)
+            asking = _Asking(self._source)
+            _ASKING.set(asking)
+            thread = asyncio.ensure_future(asyncio.to_thread(question))
+            try:
+                return await asyncio.shield(thread)
+            except asyncio.CancelledError:
+                await asyncio.to_thread(asking.cancel)
+                await asyncio.wait([thread])
+                if not thread.cancelled():
+                    thread.exception()  # nobody waits for it
+                raise
 
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         """Ask the store, but not for ever: what reports and stories see of it."""
-        return self._source.query(sql, params, timeout_s=QUERY_LIMIT_S)
+        return _ASKING.get().query(sql, params)
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid()})
+        return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid(), "receives": self._receives})
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(description(reports.catalogue()))
@@ -170,13 +194,17 @@ class _Api:
 
     async def pulse(self, request: Request) -> Response:
         """Answer with a number that changes when telemetry arrives: pages ask it often, and reports only then."""
+        if not self._receives:
+            return JSONResponse({"pulse": hash(self._source.version)})
         counted = await self.ask(partial(self.query, "select count(*) as spans from spans"))
         return JSONResponse({"pulse": counted.column("spans")[0].as_py()})
 
     async def metrics(self, request: Request) -> Response:
         def asked() -> str:
             rows = self.query(prometheus.QUESTION).to_pylist()
-            spans = self.query("select count(*) as spans from spans").column(0)[0].as_py()
+            spans = None
+            if self._receives:
+                spans = self.query("select count(*) as spans from spans").column(0)[0].as_py()
             return prometheus.text(prometheus.figures(rows, spans, __version__) + self._figures())
 
         return Response(await self.ask(asked), media_type=prometheus.MEDIA_TYPE)
@@ -201,12 +229,13 @@ class _Api:
         moving = report.bind(params, now_ns) != report.bind(params, now_ns + 1)
         # The version is asked before the rows, so that rows which arrive in between are asked for again.
         version = self._source.version
-        answer = await self._answers.of(
+        answering = self._answers.of(
             (name, format, *sorted(params.items())),
             version,
             partial(self.ask, partial(self._answer, name, params, format)),
             moving=moving,
         )
+        answer = await _while_wanted(request, answering)
         return answer.response(request)
 
     def _answer(self, name: str, params: Mapping[str, str], format: str) -> Kept:
@@ -219,15 +248,58 @@ class _Api:
         return Kept(formats.to_bytes(table, format), formats.MEDIA_TYPES[format], headers)
 
     async def session(self, request: Request) -> Response:
-        told = await self.ask(partial(story.tell, request.path_params["id"], self))
+        told = await _while_wanted(request, self.ask(partial(story.tell, request.path_params["id"], self)))
         return JSONResponse(formats.jsonable(told.to_dict()))
 
     async def capsule(self, request: Request) -> Response:
         """Everything about one attempt as one file to save: never a page of this origin."""
-        packed = await self.ask(partial(capsule.pack, request.path_params["id"], self))
+        packed = await _while_wanted(request, self.ask(partial(capsule.pack, request.path_params["id"], self)))
         name = re.sub(r"[^\w.-]", "_", packed.attempt_id)
         headers = {"Content-Disposition": f'attachment; filename="{name}.capsule.html"'}
         return Response(packed.to_html(), media_type="text/html", headers=headers)
+
+
+class _Asking:
+    """What one request asks of the store. `query` runs in a thread, `cancel` in another."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._reader: Reader | None = None
+        self._left = False
+
+    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+        with self._source.reader() as reader:
+            self._reader = reader
+            if self._left:
+                raise StoreError("nobody waits for the answer")
+            return reader.query(sql, params, timeout_s=QUERY_LIMIT_S)
+
+    def cancel(self) -> None:
+        self._left = True
+        if self._reader:
+            self._reader.cancel()
+
+
+_ASKING: Final[ContextVar[_Asking]] = ContextVar("asking")
+"""Whose question it is: a thread that `asyncio.to_thread` starts has it, too."""
+
+
+async def _while_wanted(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
+    """Wait for an answer, and end it when whoever asked has gone: a page that was closed costs nothing more."""
+    answer, gone = asyncio.ensure_future(answering), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(499, "nobody waits for the answer")
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _describe(report: reports.Report) -> dict[str, Any]:

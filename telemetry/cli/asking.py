@@ -21,7 +21,7 @@ def store_option(command: click.decorators.FC) -> click.decorators.FC:
         "--store",
         metavar="PATH|URL",
         help="A store's file, the address of a server, or clickhouse://user@host/db.  "
-        f"[default: ${settings.SERVER_VARIABLE}, ${settings.STORE_VARIABLE}, or {settings.store_path()}]",
+        f"[default: ${settings.SERVER_VARIABLE}, ${settings.STORE_VARIABLE}, or {settings.default_store()}]",
     )(command)
 
 
@@ -67,7 +67,8 @@ Examples:
 def report() -> None:
     """Answer one question; `telemetry reports` lists them.
 
-    A running server is asked; without one the store's file is opened. The rows are the same.
+    A running server is asked; without one the store's file is opened, and clickhouse:// asks a cluster.
+    The rows are the same.
     """
 
 
@@ -109,7 +110,8 @@ def _option_of(param: "Param") -> click.Option:
 Examples:
   telemetry session 4b7c                      the beginning of an id is enough
   telemetry session 4b7c --format ticket      a short block of text for a ticket
-  telemetry session 4b7c --format json | jq .verdict"""
+  telemetry session 4b7c --format json | jq .verdict
+  telemetry session 4b7c --store clickhouse://reader@db.example/telemetry"""
 )
 @click.argument("id")
 @click.option("--format", type=click.Choice(["text", "json", "ticket"]), default="text", show_default=True)
@@ -118,6 +120,7 @@ def session(id: str, format: str, store: str | None) -> None:
     """Tell what happened to one session: the verdict first, then the timeline.
 
     ID is a sessionId, an attempt id, an episode id, a trace id, or a unique beginning of one.
+    From a ClickHouse cluster (--store clickhouse://…) the story is the same.
     """
     from telemetry import source
     from telemetry.support import text
@@ -155,6 +158,7 @@ def check(rules: Path, format: str, store: str | None) -> None:
     """Hold reports against limits; exit code 3 when a rule fires.
 
     A rule on a share fires when its whole interval is beyond the limit, and never on fewer cases than it asks for.
+    A ClickHouse cluster (--store clickhouse://…) is held against the same rules.
     """
     from telemetry import alerts, source
     from telemetry.formats import jsonable

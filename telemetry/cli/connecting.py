@@ -221,7 +221,7 @@ def _endpoint(options: Mapping[str, Any]) -> str | None:
         return ""
     from telemetry.source import otlp_endpoint
 
-    endpoint = otlp_endpoint(settings.store_path())
+    endpoint = otlp_endpoint(None if settings.cluster_address() else settings.store_path())
     where = urlsplit(endpoint)
     try:
         socket.create_connection((str(where.hostname), where.port or 0), timeout=1).close()

@@ -194,7 +194,7 @@ def import_spans(given: Path, store: Path | None) -> None:
     """
     from telemetry.store.transfer import import_otlp, import_parquet
 
-    with _written(store) as opened:
+    with _written(store, "import into a file, and `telemetry store copy` that to the cluster") as opened:
         moved = (import_otlp if _is_lines(given) else import_parquet)(opened, given)
     click.echo(f"{moved.spans} spans from {moved.files} files; {moved.duplicates} were there already")
 
@@ -241,13 +241,12 @@ def copy_spans(given: str, target: str) -> None:
     So it may be repeated, and takes up what was interrupted. What a server holds is copied first, so that it goes on.
     """
     from telemetry.cluster import transfer
-    from telemetry.source import CLUSTER_SCHEMES
 
     def tell(done: int, all_spans: int) -> None:
         narrate(f"{done:,} of {all_spans:,} spans")
 
     def opened(end: str, file: "Callable[[], AbstractContextManager[Store]]") -> transfer.End:
-        if end.startswith(CLUSTER_SCHEMES):
+        if settings.cluster_address(end):
             return stack.enter_context(transfer.clickhouse(end))
         return transfer.File(stack.enter_context(file()))
 
@@ -270,16 +269,21 @@ def prune(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str | N
     wanted = retention(keep_days, keep_in, keep_bytes)
     if wanted is None:
         raise UsageError("nothing to forget by; give --keep-days, --keep-in or --keep-bytes")
-    with _written(store) as opened:
+    with _written(store, "it forgets by itself: `telemetry store init --keep-days`") as opened:
         pruned = prune(opened, wanted, now_ns=time.time_ns())
     click.echo(f"forgot {pruned.attempts} attempts, {pruned.spans} spans")
 
 
 @contextmanager
-def _written(path: Path | None) -> "Iterator[Store]":
+def _written(path: Path | None, instead: str = "this writes into a file") -> "Iterator[Store]":
+    """Open a store's file for writing.
+
+    Raises:
+        UsageError: it is a cluster; the message ends with what to do instead.
+    """
     from telemetry.store.duck import Store
 
-    with Store.open(settings.store_path(path)) as opened:
+    with Store.open(settings.store_path(path, instead=instead)) as opened:
         yield opened
 
 
@@ -309,6 +313,7 @@ def export_capsule(id: str, output: Path | None, format: str, store: str | None)
     """Write everything about one attempt into one file; its name is printed on stdout.
 
     Tokens, personal data and the addresses of people are removed; the file says what was.
+    From a ClickHouse cluster (--store clickhouse://…) it is the same file, and it imports into any store's file.
     """
     from telemetry import source
     from telemetry.support.capsule import unpack
@@ -355,7 +360,7 @@ def import_capsule(file: Path, attempt: str | None, ahead_ms: float, store: Path
     from telemetry.support import internals
     from telemetry.support.capsule import unpack
 
-    path = settings.store_path(store)
+    path = settings.store_path(store, instead="import the capsule into a file, which answers the same")
     if attempt is not None:
         with source.opened(path) as asked:
             known = asked.story(attempt)["attempt"]

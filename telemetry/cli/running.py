@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -26,8 +26,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def _store_option(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--store",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help=f"The store's file.  [default: ${settings.STORE_VARIABLE}, or {settings.store_path()}]",
+        metavar="PATH|URL",
+        help="The store's file, or clickhouse://user@host/db to show a cluster.  "
+        f"[default: ${settings.STORE_VARIABLE}, or {settings.default_store()}]",
     )(command)
 
 
@@ -37,7 +38,8 @@ Examples:
   telemetry serve
   telemetry serve --store /var/lib/telemetry/telemetry.duckdb
   TELEMETRY_TOKEN=… telemetry serve --host 0.0.0.0 --tls-certificate chain.pem --tls-key key.pem
-  telemetry serve --rules alerts.toml"""
+  telemetry serve --rules alerts.toml
+  telemetry serve --store clickhouse://reader@db.example/telemetry"""
 )
 @_store_option
 @click.option("--host", default=settings.LOOPBACK, show_default=True, help="The address to listen on.")
@@ -57,7 +59,7 @@ Examples:
 )
 @click.option("--check-every", default="60s", show_default=True, help="How often to check the rules.")
 def serve(
-    store: Path | None,
+    store: str | None,
     host: str,
     grpc_port: int,
     http_port: int,
@@ -80,11 +82,16 @@ def serve(
     Ctrl-C finishes what was begun; a second one stops at once and still loses nothing that was acknowledged.
     With TELEMETRY_TOKEN set, senders and readers must show one of the tokens in it (commas between them).
     To revoke one, start again without it: senders try again meanwhile, and nothing is lost.
+
+    Before a ClickHouse cluster (--store clickhouse://…) it only shows: pages, query API, /metrics and alerts.
+    Collectors export to the cluster themselves, and what is to be forgotten is a setting of its schema.
     """
-    from telemetry.serve import Doors, serving
+    from telemetry.serve import Doors, serving, showing
     from telemetry.source import notice_path
 
-    path = settings.store_path(store)
+    cluster = settings.cluster_address(store)
+    if cluster:
+        _refuse_receiving()
     kept = retention(keep_days, keep_in, keep_bytes)
     watch = _plan(rules, check_every) if rules else None
     doors = Doors(
@@ -100,6 +107,24 @@ def serve(
         _tls(tls_certificate, tls_key, tls_client_ca),
     )
 
+    async def show(cluster: str) -> None:
+        async with until_stopped() as stopped, showing(cluster, doors) as address:
+            narrate(
+                f"pages      {address}\n"
+                f"store      {read(cluster)[0]}\n"
+                "receives   nothing: Collectors export to the cluster\n"
+                "Ctrl-C stops"
+            )
+            await stopped.wait()
+
+    if cluster:
+        from telemetry.cluster.source import read
+
+        asyncio.run(show(cluster))
+        narrate("stopped")
+        return
+    path = settings.store_path(store)
+
     async def run() -> None:
         async with until_stopped(notice_path(path)) as stopped, serving(path, doors) as addresses:
             narrate(
@@ -114,6 +139,21 @@ def serve(
 
     asyncio.run(run())
     narrate("stopped; everything acknowledged is stored")
+
+
+_OF_RECEIVING: Final = ("grpc_port", "http_port", "origins", "tls_client_ca", "keep_days", "keep_in", "keep_bytes")
+
+
+def _refuse_receiving() -> None:
+    """Raises UsageError for an option that has no meaning before a cluster."""
+    context = click.get_current_context()
+    for name in _OF_RECEIVING:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flag = "--origin" if name == "origins" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} is for a server that receives, and before a ClickHouse cluster it only shows; "
+                "Collectors export to the cluster, and `telemetry store init --keep-days` says what it forgets"
+            )
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "Tls | None":

@@ -3,13 +3,17 @@
 An answer is whole or an error: a node that is down fails the query, and nothing is taken from the others alone.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import threading
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
@@ -26,6 +30,10 @@ PASSWORD_VARIABLE: Final = "CLICKHOUSE_PASSWORD"
 QUERY_LIMIT_S: Final = 60.0
 CONNECT_LIMIT_S: Final = 5.0
 MEMORY_LIMIT_BYTES: Final = 8 * 2**30
+FRESH_S: Final = 10.0
+"""How long an answer is taken for true: what a Collector gathers before it exports is seconds old, too."""
+_AGAIN_S: Final = 0.1
+"""A query that has not begun yet cannot be cancelled, so that is repeated."""
 SETTINGS: Final[Mapping[str, object]] = {
     "join_use_nulls": 1,
     "prefer_column_name_to_alias": 1,
@@ -86,15 +94,28 @@ def read(url: str) -> tuple[Address, str]:
 
 
 class Cluster:
-    """A ClickHouse cluster, asked through one of its nodes."""
+    """A ClickHouse cluster, asked through one of its nodes, by several threads at once."""
 
-    def __init__(self, client: "Client", address: Address, *, prunes: bool = False) -> None:
+    def __init__(
+        self,
+        client: "Client",
+        address: Address,
+        *,
+        prunes: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Args:
         prunes: whether the server takes the setting that says how far back a report reads.
         """
         self.address = address
         self._client = client
         self._prunes = prunes
+        self._clock = clock
+
+    @property
+    def version(self) -> Hashable:
+        """Another one every `FRESH_S`: nothing counts what arrives from everywhere, and asking would cost a scan."""
+        return int(self._clock() // FRESH_S)
 
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
@@ -105,6 +126,57 @@ class Cluster:
             ReportError: the statement has no equal in ClickHouse.
             StoreError: the cluster cannot answer, or not in time.
         """
+        with self.reader() as reader:
+            return reader.query(sql, params, timeout_s=timeout_s)
+
+    @contextmanager
+    def reader(self) -> "Iterator[Reader]":
+        """Asks one thing after another; another thread may cancel it."""
+        yield Reader(self._client, self.address, prunes=self._prunes)
+
+    def info(self) -> dict[str, Any]:
+        """What the cluster holds, for `telemetry store info` and the pages.
+
+        Raises:
+            StoreError: it cannot answer.
+        """
+        facts = self.query(
+            "select count(*) as connections, count(distinct session_id) as sessions, min(start_ns) as first_ns, "
+            "max(last_seen_ns) as last_ns, max(received_ns) as last_received_ns from connections"
+        ).to_pylist()[0]
+        with _errors(self.address):
+            nodes = self._client.query(
+                "select cluster, count(), uniqExact(shard_num) from system.clusters where cluster in ("
+                "select extract(engine_full, 'Distributed[^a-zA-Z0-9_]+([a-zA-Z0-9_]+)') from system.tables "
+                "where database = {database:String} and name = 'connections') group by cluster",
+                {"database": self.address.database},
+            ).result_rows
+        cluster, replicas, shards = nodes[0] if nodes else (None, 1, 1)
+        return {
+            "address": str(self.address),
+            "clickhouse": str(self._client.server_version),
+            "cluster": cluster,
+            "shards": shards,
+            "nodes": replicas,
+            **facts,
+        }
+
+
+class Reader:
+    """Asks a cluster, one query at a time; `cancel` may come from any thread. Made by `Cluster.reader`."""
+
+    def __init__(self, client: "Client", address: Address, *, prunes: bool) -> None:
+        self._client = client
+        self._address = address
+        self._prunes = prunes
+        self._busy = threading.Lock()
+        self._cancelled = False
+        self._query_id = ""
+
+    def query(
+        self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
+    ) -> pa.Table:
+        """As `Cluster.query`; a StoreError, too, when it was cancelled."""
         given = dict(params or {})
         types = tuple((name, type_of(value)) for name, value in given.items())
         statement = translated(sql, "the statement", types)
@@ -112,9 +184,21 @@ class Cluster:
         if self._prunes:
             limits |= schema.horizon(given)
         bound = {name: value for name, value in given.items() if value is not None}
-        with _errors(self.address):
+        with self._busy, _errors(self._address):
+            if self._cancelled:
+                raise StoreError("the query was cancelled")
+            self._query_id = uuid.uuid4().hex
+            limits["query_id"] = self._query_id
             answer = self._client.query_arrow(statement, bound, settings=limits, use_strings=True)
         return _like_duckdb(answer)
+
+    def cancel(self) -> None:
+        """End the query that runs, on all nodes, wait until it has ended, and refuse the next ones."""
+        self._cancelled = True
+        while not self._busy.acquire(timeout=_AGAIN_S):
+            with contextlib.suppress(StoreError), _errors(self._address):
+                self._client.command("kill query where query_id = {id:String} async", {"id": self._query_id})
+        self._busy.release()
 
 
 @contextmanager

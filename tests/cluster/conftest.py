@@ -40,11 +40,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def slow(cluster: Cluster) -> str:
-    """The address of a database whose relation `waits` keeps a node busy for half a minute."""
+    """The address of a database whose relation `connections` keeps every node busy for half a minute."""
+    ids = ", ".join(f"'0123456789' as {name}_id" for name in ("attempt", "session", "episode", "trace"))
     cluster.everywhere(
         "create database slow",
-        "create view slow.here as select sleepEachRow(0.1) as x from numbers(300) settings max_block_size = 1, "
-        "function_sleep_max_microseconds_per_block = 0",
-        "create table slow.waits (x UInt8) engine Distributed(fleet, slow, here)",
+        f"create view slow.here as select {ids}, sleepEachRow(0.1) as start_ns from numbers(300) "
+        "settings max_block_size = 1, function_sleep_max_microseconds_per_block = 0",
+        "create table slow.connections (attempt_id String, session_id String, episode_id String, trace_id String, "
+        "start_ns UInt8) engine Distributed(fleet, slow, here)",
     )
     return cluster.url("slow")
