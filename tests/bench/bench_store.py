@@ -5,6 +5,7 @@ Every figure is of this machine; ratios are what to compare. README.md beside th
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +29,8 @@ BATCHES = (500, 5_000, 50_000)
 
 def main(spans: int = int(os.environ.get("BENCH_SPANS", "1000000"))) -> dict[str, Any]:
     figures: dict[str, Any] = {"insert_us_a_span": inserting(), "acknowledging": asyncio.run(acknowledging())}
-    figures["growth"] = growth(spans)
+    ready = sorted(Path(os.environ.get("BENCH_FOLDER", os.devnull)).glob("*-90.duckdb"), key=lambda p: p.stat().st_size)
+    figures["growth"] = growth_of(ready) if ready else growth(spans)
     return figures
 
 
@@ -139,9 +141,48 @@ def growth(spans: int) -> list[dict[str, float]]:
     return points
 
 
+def growth_of(paths: list[Path]) -> list[dict[str, float]]:
+    """The same of ready fleets (`fleets.py`), and what committing and folding cost on top of so much, in copies."""
+    points = []
+    for path in paths:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            copy = Path(folder) / "s.duckdb"
+            print(f"copying {path.name}", file=sys.stderr, flush=True)
+            for suffix in ("", ".wal"):
+                if (source := path.with_name(path.name + suffix)).exists():
+                    shutil.copyfile(source, copy.with_name(copy.name + suffix))
+            begun = time.perf_counter()
+            with Store.open(copy) as store:
+                opened = time.perf_counter() - begun
+                spans = store.info()["spans"]
+                point = {
+                    "spans": spans,
+                    "open_s": opened,
+                    "bytes_a_span": path.stat().st_size / spans,
+                    **questions(store),
+                    **planning(store),
+                    **writing(store),
+                }
+        print(", ".join(f"{name} {value:,.1f}" for name, value in point.items()), file=sys.stderr, flush=True)
+        points.append(point)
+    return points
+
+
+def writing(store: Store, rows: int = 5_000) -> dict[str, float]:
+    """Microseconds a span of committing, and of folding a row group of such spans; processor time counts both cores."""
+    batches = [many(OWN, rows, number) for number in range(25)]
+    commit = best_us(lambda batch: store.commit([batch]), batches)
+    begun = time.process_time()
+    store.tend(now=True)
+    return {"commit_us_a_span": commit, "fold_cpu_us_a_span": (time.process_time() - begun) / rows / len(batches) * 1e6}
+
+
 def questions(store: Store) -> dict[str, float]:
     """Milliseconds of typical questions."""
-    known = store.query("select session_id, trace_id from connections where session_id like '%-3'").to_pylist()[0]
+    known = store.query(
+        "select session_id, trace_id from connections where session_id is not null order by start_ns desc "
+        "limit 1 offset 100"
+    ).to_pylist()[0]
     day = "select start_ns // 86400000000000 as day, count(*) filter (outcome = 'failed') / count(*) as ratio "
     return {
         "failures_by_day_ms": best_ms(lambda: store.query(day + "from connections group by 1 order by 1")),
