@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-reports fuzz screenshots lock clean test-pages test-senders soak
+.PHONY: help setup demo test check format bench bench-reports fuzz screenshots lock clean test-senders soak
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,11 +26,9 @@ $(STAMP): requirements.lock pyproject.toml hatch_build.py $(wildcard telemetry/r
 demo: setup  ## play hundreds of real sessions through the pipeline, report, and leave the pages open
 	@$(BIN)/telemetry demo
 
-test: setup  ## run the tests, all but those in a browser
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not browser"
-
-test-pages: setup  ## run the tests of the pages in headless Chromium (several minutes)
-	@$(BIN)/pytest -m browser tests/dashboards
+test: setup  ## run the tests; those of the pages in Debian's Chromium, which is installed where that is possible
+	@sh .ci/install-packages "without Chromium the tests of the pages are skipped" chromium || true
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-senders: setup  ## install the JavaScript SDK (needs nodejs and npm) and send from Node and headless Chromium
 	@cd tests/receiver/javascript && npm ci --ignore-scripts --no-audit --no-fund

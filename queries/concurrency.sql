@@ -6,8 +6,8 @@
 -- returns: one row per time bucket, those in which nothing happened too
 -- used by: telemetry report concurrency; the overview page
 --
--- `open_at_start` sessions were open as the bucket began; `mean` is weighted by time; `peak` is the most at any
--- moment.
+-- `open_at_start` sessions were open as the bucket began, `open_at_end` as it ended; `mean` is weighted by time;
+-- `peak` is the most at any moment.
 -- A session is open from Connected until it ended.
 -- One whose end was not reported is open until it was last heard of, or still, when that is less than three minutes
 -- ago.
@@ -73,6 +73,7 @@ select
   max(case when is_start = 1 then open_sessions end) as open_at_start,
   sum(cast(open_sessions as double) * lasted_ns) / sum(lasted_ns) as mean,
   max(open_sessions) as peak,
+  arg_max(open_sessions, at_ns) as open_at_end,
   sum(no_scene) as no_scene
 from levels
 group by 1

@@ -201,7 +201,14 @@ class SessionNotFound(ReportError):
     exit_code = ExitCode.NOT_FOUND
 
     def __init__(
-        self, message: str, *, id: str, nearest: tuple[str, ...], since_ns: int | None, until_ns: int | None
+        self,
+        message: str,
+        *,
+        id: str,
+        nearest: tuple[str, ...],
+        since_ns: int | None,
+        until_ns: int | None,
+        about_ns: int | None = None,
     ) -> None:
         super().__init__(message)
         self.id = id
@@ -209,3 +216,5 @@ class SessionNotFound(ReportError):
         self.since_ns = since_ns
         """Start of the time range that the store covers; None means that the store is empty."""
         self.until_ns = until_ns
+        self.about_ns = about_ns
+        """When it is said to have happened; None means that nobody said."""

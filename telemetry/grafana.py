@@ -125,7 +125,8 @@ def _columns(panel: dict[str, Any]) -> list[tuple[str, str]]:
         case "figures":
             return [(figure["value"], "number") for figure in panel["figures"]]
         case _:
-            return [(name, "string") for name in panel.get("columns", [])]
+            # The verdict's sentence is the page's own; its rule is the report's.
+            return [("rule" if name == "sentence" else name, "string") for name in panel.get("columns", [])]
 
 
 def _list(value: str | list[str]) -> list[str]:

@@ -48,7 +48,15 @@ def description(catalogue: "Mapping[str, Report]") -> dict[str, Any]:
         "/api/reports": _get("Which reports are there, with their questions, parameters and SQL?"),
         "/api/sessions/{id}": _get(
             "What happened to one session? By sessionId, attempt, episode or trace id, or a unique beginning of one.",
-            [_in_path("id")],
+            [_in_path("id"), _in_query("about", "when it happened, ISO 8601: tells expired from unknown")],
+        ),
+        "/api/verdicts": _get(
+            "What is the verdict on each of these attempts, in one sentence?",
+            [
+                _in_query("attempt_id", "one or more", required=True),
+                _in_query("since_ns", "none of them began before", required=True),
+                _in_query("until_ns", "none of them began after", required=True),
+            ],
         ),
         "/api/capsules/{id}": _get(
             "Everything about one attempt as one scrubbed file that opens offline; by the same ids.",

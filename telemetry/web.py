@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -37,6 +38,8 @@ from telemetry.answers import Answers
 from telemetry.errors import ExitCode, SessionNotFound, StoreError, TelemetryError, UnknownReport
 from telemetry.openapi import description
 from telemetry.support import capsule, story
+from telemetry.support.asking import ask
+from telemetry.support.verdict import judge
 
 QUERY_LIMIT_S: Final = 30.0
 """A report that takes longer than this is stopped: a page that waits longer has lost its reader."""
@@ -129,6 +132,7 @@ def pages_app(
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
             Route("/api/sessions/{id:path}", api.session),
+            Route("/api/verdicts", api.verdicts),
             Route("/api/capsules/{id:path}", api.capsule),
             *jaeger.routes(api, api.ask),
             *more,
@@ -248,8 +252,25 @@ class _Api:
         return Kept(formats.to_bytes(table, format), formats.MEDIA_TYPES[format], headers)
 
     async def session(self, request: Request) -> Response:
-        told = await _while_wanted(request, self.ask(partial(story.tell, request.path_params["id"], self)))
+        about = request.query_params.get("about")
+        about_ns = _ns(about) if about else None
+        tell = partial(story.tell, request.path_params["id"], self, about_ns=about_ns)
+        told = await _while_wanted(request, self.ask(tell))
         return JSONResponse(formats.jsonable(told.to_dict()))
+
+    async def verdicts(self, request: Request) -> Response:
+        """Each attempt's verdict in one sentence: what a list shows beside it."""
+        ids = request.query_params.getlist("attempt_id")
+        try:
+            since, until = (int(request.query_params[name]) for name in ("since_ns", "until_ns"))
+        except (KeyError, ValueError):
+            raise HTTPException(400, "give since_ns and until_ns: when the attempts began, in nanoseconds") from None
+
+        def judged() -> dict[str, str]:
+            rows = ask(self, "facts_of", {"attempt_ids": ids, "since": since, "until": until})
+            return {row["attempt_id"]: judge(row).sentence for row in rows}
+
+        return JSONResponse(await _while_wanted(request, self.ask(judged)))
 
     async def capsule(self, request: Request) -> Response:
         """Everything about one attempt as one file to save: never a page of this origin."""
@@ -324,13 +345,21 @@ def _describe(report: reports.Report) -> dict[str, Any]:
     }
 
 
+def _ns(iso: str) -> int:
+    try:
+        moment = datetime.fromisoformat(iso)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 10**9
+    except (ValueError, OverflowError):
+        raise HTTPException(400, f"about takes an ISO 8601 time, and was given {iso!r}") from None
+
+
 async def _telemetry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TelemetryError)
     body: dict[str, Any] = {"type": type(error).__name__, "message": error.message}
     if isinstance(error, UnknownReport | SessionNotFound):
         body["nearest"] = list(error.nearest)
     if isinstance(error, SessionNotFound):
-        body |= {"since_ns": error.since_ns, "until_ns": error.until_ns}
+        body |= {"since_ns": error.since_ns, "until_ns": error.until_ns, "about_ns": error.about_ns}
     return JSONResponse({"error": body}, _STATUS.get(error.exit_code, 500))
 
 

@@ -65,7 +65,10 @@ def test_a_small_demonstration(tmp_path: Path) -> None:
 @pytest.mark.real
 @pytest.mark.xdist_group("end_to_end")
 def test_the_pages_stay_open_until_ctrl_c() -> None:
-    """Without `--once` the pages stay at the printed address until Ctrl-C, which is the good end of it."""
+    """Without `--once` the pages stay at the printed address until Ctrl-C, which is the good end of it.
+
+    The address is of the time in which the sessions were played.
+    """
     arguments = ("demo", "--sessions", "2", "--seed", "5", "--pages-port", "0")
     with subprocess.Popen(
         [sys.executable, "-m", "telemetry", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -73,11 +76,14 @@ def test_the_pages_stay_open_until_ctrl_c() -> None:
         assert process.stderr
         address = next(line.split()[-1] for line in process.stderr if line.startswith("look around"))
         page = httpx.get(address, trust_env=False)
+        url = httpx.URL(address)
+        began = httpx.get(url.copy_with(path="/api/reports/recent"), params=url.params, trust_env=False).json()["rows"]
         assert "Ctrl-C" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=40)
 
     assert page.status_code == 200
+    assert len(began) >= 2
     assert process.returncode == 0
 
 

@@ -126,6 +126,31 @@ async def test_a_session_is_told_as_json(store: Store) -> None:
     assert "verdict" in answer.json()
 
 
+async def test_verdicts_of_a_list_are_sentences(store: Store) -> None:
+    """Each attempt of a list has the sentence that its story begins with; unknown ones are left out."""
+    asked = {"attempt_id": ["attempt-0001", "attempt-0002", "nobody"], "since_ns": T0, "until_ns": T0 + 10**12}
+    async with asking(store) as client:
+        verdicts = (await client.get("/api/verdicts", params=asked)).json()
+        story = (await client.get("/api/sessions/attempt-0002")).json()
+        refused = await client.get("/api/verdicts", params={"attempt_id": "attempt-0001"})
+
+    assert list(verdicts) == ["attempt-0001", "attempt-0002"]
+    assert verdicts["attempt-0002"] == story["verdict"]["sentence"]
+    assert refused.status_code == 400
+    assert "since_ns" in refused.json()["error"]["message"]
+
+
+async def test_what_is_not_found_is_said_with_the_time_that_was_given(store: Store) -> None:
+    """`about` is when it happened: the answer has it beside the time that the store covers."""
+    async with asking(store) as client:
+        expired = await client.get("/api/sessions/nobody", params={"about": "2026-01-01T00:00:00"})
+        refused = await client.get("/api/sessions/nobody", params={"about": "yesterday"})
+
+    assert expired.status_code == 404
+    assert expired.json()["error"]["about_ns"] == 1_767_225_600 * 10**9 < expired.json()["error"]["since_ns"]
+    assert refused.status_code == 400
+
+
 async def test_every_answer_is_guarded(store: Store) -> None:
     """Pages, modules, answers and errors carry a policy that allows no inline script or style and no other origin."""
     async with asking(store) as client:

@@ -5,10 +5,10 @@ import { isoOf, lengthOf, moment, words } from "./format.js";
 import { change, state } from "./state.js";
 
 const PRESETS = { "15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 days", "30d": "30 days", "90d": "90 days" };
-const BUCKETS = ["1m", "5m", "15m", "1h", "3h", "6h", "1d", "7d"];
+const BUCKETS = ["1s", "5s", "15s", "1m", "5m", "15m", "1h", "3h", "6h", "1d", "7d"];
 const BUCKETS_WANTED = 60;
 const COHORT = ["region", "client_version", "runtime", "network_type", "server_address", "environment"];
-const OURS = new Set(["since", "until", "bucket", "synthetic", "live", "tables", "theme", ...COHORT]);
+const OURS = new Set(["since", "until", "bucket", "synthetic", "live", "tables", "theme", "order", ...COHORT]);
 const DEFAULT_RANGE = "24h";
 
 // What the reports are asked with. A bucket nobody chose follows from the range.
@@ -44,7 +44,7 @@ export function zoom(from, to) {
   change({ since: isoOf(Math.floor(from / 1000) * 1000), until: isoOf(Math.ceil(to / 1000) * 1000), bucket: null });
 }
 
-export function filterBar(form) {
+export function filterBar(form, chips) {
   form.addEventListener("submit", (event) => event.preventDefault());
   const presets = el("div", { class: "presets", role: "group", "aria-label": "Time range" }, ...Object.entries(PRESETS).map(([since, label]) =>
     el("button", { type: "button", "data-since": since, on: { click: () => change({ since, until: null, bucket: null }) } }, label)));
@@ -66,8 +66,8 @@ export function filterBar(form) {
     input.addEventListener("change", () => change({ [name]: input.value.trim() }));
     return { name, input, list, element: el("label", {}, words(name), input, list) };
   });
-  const chips = el("div", { class: "chips", role: "group", "aria-label": "Chosen by click" });
-  form.append(el("div", { class: "line" }, presets, absolute, back, bucket.element, probes.element), el("div", { class: "line" }, ...cohort.map(({ element }) => element)), chips);
+  let list = null;
+  form.append(el("div", { class: "line" }, presets, absolute, back, bucket.element, probes.element), el("div", { class: "line cohort" }, ...cohort.map(({ element }) => element)));
 
   const show = () => {
     const now = state();
@@ -88,10 +88,14 @@ export function filterBar(form) {
     redraw(chips, ...others.map((name) => el("button", {
       type: "button", class: "chip", "data-key": name, "aria-label": `Remove the filter ${words(name)}: ${now[name]}`, on: { click: () => change({ [name]: null }) },
     }, `${words(name)}: ${now[name]}`, el("span", { "aria-hidden": "true" }, " ×"))),
+    others.length > 0 && list ? el("button", { type: "button", class: "small plain lead", "data-key": "attempts", on: { click: () => {
+      change({ order: "slowest" });
+      document.getElementById(list).scrollIntoView();
+    } } }, "Its attempts, slowest first ↓") : "",
     others.length > 1 ? el("button", { type: "button", class: "small plain", on: { click: () => change(Object.fromEntries(others.map((name) => [name, null]))) } }, "Clear all") : "");
   };
   show();
-  return { show, suggest: (source) => suggest(cohort, source) };
+  return { show, suggest: (source) => suggest(cohort, source), leadTo: (panel) => { list = panel; show(); } };
 }
 
 function select(name, label, options) {

@@ -18,6 +18,9 @@ export function show(name, value) {
   return Number.isInteger(value) ? whole.format(value) : digits.format(value);
 }
 
+// On an axis the values are round: without zeros behind the point.
+export const mark = (name, value) => show(name, value).replace(/\.0+(?= |$)/, "");
+
 export const count = (value) => (value == null ? NOTHING : whole.format(value));
 
 export function percent(ratio) {
@@ -28,7 +31,7 @@ export function percent(ratio) {
 export function duration(ms) {
   if (ms == null) return NOTHING;
   const size = Math.abs(ms);
-  if (size < 1) return `${digits.format(ms)} ms`;
+  if (size > 0 && size < 1) return `${Number(ms.toPrecision(2))} ms`;
   if (size < 1000) return `${Math.round(ms)} ms`;
   if (size < 60_000) return `${(ms / 1000).toFixed(2)} s`;
   const seconds = Math.round(ms / 1000), hours = Math.trunc(seconds / 3600), minutes = Math.trunc((seconds % 3600) / 60);

@@ -15,7 +15,7 @@ const host = document.getElementById("panels");
 async function main() {
   header();
   const name = location.pathname.split("/").filter(Boolean).pop() ?? "overview";
-  const bar = filters.filterBar(document.getElementById("filters"));
+  const bar = filters.filterBar(document.getElementById("filters"), document.getElementById("chips"));
   const [page, menu, { pulse }] = await untilAnswered(() => Promise.all([ask(`/api/pages/${name}`), ask("/api/reports"), ask("/api/pulse")]));
   document.title = document.getElementById("title").textContent = page.title;
   document.getElementById("notice").textContent = page.notice ?? "";
@@ -23,7 +23,9 @@ async function main() {
   filters.setFollowed(menu.flatMap(({ params }) => params.map((param) => param.name)));
   const panels = page.panels.filter(({ report }) => reports.has(report)).map((panel, index) =>
     new Panel({ id: `panel-${index}`, ...panel }, reports.get(panel.report), filters));
-  host.append(...panels.map(({ element }) => element));
+  host.append(...panels.flatMap(({ panel, element }) => [panel.section && el("h2", { class: "section", id: anchor(panel) }, panel.section), element].filter(Boolean)));
+  document.getElementById("sections").append(...panels.filter(({ panel }) => panel.section).map(({ panel }) => el("a", { href: `#${anchor(panel)}` }, panel.section)));
+  if (page.attempts) bar.leadTo(page.attempts);
   for (const panel of panels) panel.syncTable();
   if (page.suggest && reports.has(page.suggest.report)) bar.suggest(page.suggest);
 
@@ -47,6 +49,8 @@ async function main() {
   await refresh(true);
   keepUp(refresh, live, pulse);
 }
+
+const anchor = ({ section }) => `part-${section.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
 
 // Ask now and then whether anything arrived, and ask the reports again only then. A slow answer slows the asking.
 async function keepUp(refresh, live, seen) {

@@ -6,8 +6,15 @@ import { count, words } from "./format.js";
 import { marks } from "./marks/all.js";
 import { tableOf } from "./marks/table.js";
 import { change, state, toggle } from "./state.js";
+import { withVerdicts } from "./verdicts.js";
 
 const SLOW_MS = 1500;
+
+// Parameters that the panel itself lets one choose, such as an order; the first value is the report's own.
+const choices = ({ choice = {} }) => el("div", { class: "presets small-presets" }, ...Object.entries(choice).flatMap(([param, values]) => values.map((text, index) => {
+  const value = index ? text : "";
+  return el("button", { type: "button", class: "small", "data-param": param, "data-value": value, on: { click: () => change({ [param]: value }) } }, `${text} first`);
+})));
 
 export class Panel {
   constructor(panel, report, view) {
@@ -21,7 +28,7 @@ export class Panel {
     this.wait = el("p", { class: "wait", role: "status" });
     this.tools = el("div", { class: "tools" });
     this.element = el("section", { class: `panel ${panel.size ?? "half"}`, id: panel.id, "aria-labelledby": `${panel.id}-title`, "aria-busy": "true" },
-      el("h2", { id: `${panel.id}-title` }, this.title),
+      el("div", { class: "panel-top" }, el("h3", { id: `${panel.id}-title` }, this.title), this.choices = choices(panel)),
       panel.notice && el("p", { class: "quiet notice" }, panel.notice),
       this.note, this.drawing, this.wait, this.table, this.sql, el("footer", {}, this.facts, this.tools));
     this.skeleton();
@@ -36,6 +43,7 @@ export class Panel {
     const key = JSON.stringify(params);
     this.say();
     if (key === this.asked && !fresh && this.answer) return this.draw(); // what is chosen may have changed
+    this.element.setAttribute("aria-busy", "true");
     this.going?.abort();
     const going = (this.going = new AbortController());
     const slow = setTimeout(() => {
@@ -43,7 +51,9 @@ export class Panel {
       this.wait.textContent = "This one takes a while …";
     }, SLOW_MS);
     try {
-      const answer = await askTogether(this.path, params, going.signal);
+      const asked = await askTogether(this.path, params, going.signal);
+      const answer = this.panel.columns?.includes("sentence") ? await withVerdicts(asked) : asked;
+      if (going.signal.aborted) return;
       this.asked = key;
       this.show(answer, params);
     } catch (error) {
@@ -81,11 +91,12 @@ export class Panel {
   }
 
   draw() {
+    for (const button of this.choices.children) button.setAttribute("aria-pressed", String((state()[button.dataset.param] ?? "") === button.dataset.value));
     if (!this.answer) return;
     const { rows } = this.answer;
     this.element.dataset.rows = rows.length;
     if (!rows.length || (this.panel.n && rows.every((row) => !row[this.panel.n]))) {
-      this.drawing.replaceChildren(el("p", { class: "empty" }, this.panel.empty ?? "Nothing in this range."));
+      this.drawing.replaceChildren(el("p", { class: "empty" }, this.panel.empty ?? (this.view.chosen().length ? "Nothing in this range matches the chosen filters." : "Nothing in this range.")));
       return;
     }
     marks[this.panel.mark](this.drawing, this.panel, this.answer, this.context());
@@ -93,11 +104,10 @@ export class Panel {
 
   context() {
     const selects = this.panel.selects ?? {};
-    // A parameter "$column" is named by the row itself; a length of time becomes one as the reports read it.
+    // A parameter "$column" is named by the row itself; "=text" is the text; a length of time becomes one as the reports read it.
+    const valueOf = (row, column) => (column.startsWith("=") ? column.slice(1) : column.endsWith("_ms") && row[column] != null ? `${row[column]}ms` : row[column]);
     const wanted = (row) => Object.fromEntries(Object.entries(selects).map(([param, column]) => [
-      param.startsWith("$") ? row[param.slice(1)] : param,
-      column.endsWith("_ms") && row[column] != null ? `${row[column]}ms` : row[column],
-    ]));
+      param.startsWith("$") ? row[param.slice(1)] : param, valueOf(row, column)]));
     return {
       title: this.title,
       range: this.view.range(),
@@ -110,7 +120,7 @@ export class Panel {
       isSelected: (row) => {
         const now = state();
         const entries = Object.entries(wanted(row));
-        return entries.length > 0 && entries.every(([param, value]) => now[param] === String(value ?? ""));
+        return entries.length > 0 && entries.every(([param, value]) => (now[param] ?? "") === String(value ?? ""));
       },
     };
   }

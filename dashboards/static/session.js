@@ -10,6 +10,7 @@ import { spans } from "./session/spans.js";
 import { setOrigin, timesChoice } from "./session/times.js";
 import { ticket, verdict } from "./session/verdict.js";
 import { ladder, waterfall } from "./session/waterfall.js";
+import { change, state } from "./state.js";
 
 const RETRY_MS = 2000;
 const FRESH_NS = 60e9; // telemetry of a session that lives arrives every few seconds
@@ -20,7 +21,7 @@ async function tell() {
   document.title = `${asked.slice(0, 60)} · Session`;
   let story;
   try {
-    story = await ask(`/api/sessions/${encodeURIComponent(asked)}`);
+    story = await ask(`/api/sessions/${encodeURIComponent(asked)}`, { about: state().about });
   } catch (error) {
     main.setAttribute("aria-busy", "false");
     return refused(error);
@@ -63,12 +64,22 @@ function refused(error) {
     main.replaceChildren(el("h1", {}, "The story could not be told"), el("p", { class: "error", role: "alert" }, error.message));
     return;
   }
-  const { nearest = [], since_ns: since, until_ns: until } = error.facts;
+  const { nearest = [], since_ns: since, until_ns: until, about_ns: about } = error.facts;
+  const arriving = about != null && about > (until ?? 0);
+  const title = arriving ? "Its telemetry has not arrived yet" : about != null && about < since ? "It is older than what is kept" : "Nothing is recorded under this id";
+  if (arriving) setTimeout(tell, RETRY_MS);
+  const day = el("input", { type: "datetime-local", step: 1, "aria-label": "When it happened, UTC" });
+  const form = el("form", { class: "actions", on: { submit: (event) => {
+    event.preventDefault();
+    change({ about: day.value && `${day.value}Z` });
+    tell();
+  } } }, "It happened at", day, "UTC", el("button", { class: "small" }, "Ask again"));
   const covered = since ? `The store covers ${moment(new Date(since / 1e6).toISOString())} to ${moment(new Date(until / 1e6).toISOString())} UTC.` : "The store is empty.";
-  main.replaceChildren(...[el("h1", {}, "Nothing is recorded under this id"), el("p", { role: "alert" }, error.message),
+  main.replaceChildren(...[el("h1", {}, title), el("p", { role: "alert" }, error.message),
     nearest.length > 0 && el("h2", {}, "Perhaps you mean"), nearest.length > 0 && el("ul", {}, ...nearest.map((id) => el("li", {}, el("a", { href: sessionAddress(id), class: "id" }, id)))),
     el("p", { class: "quiet" }, covered),
-    el("p", { class: "quiet" }, "Telemetry of an attempt arrives within seconds while it runs; if it began just now, ", el("button", { type: "button", class: "small", on: { click: tell } }, "look again"))].filter(Boolean));
+    arriving ? el("p", { class: "quiet", role: "status" }, "Telemetry arrives within seconds while an attempt runs. Asking again …")
+      : el("div", {}, el("p", { class: "quiet" }, "Telemetry of an attempt arrives within seconds while it runs; if it began just now, ", el("button", { type: "button", class: "small", on: { click: tell } }, "look again"), ". A time tells whether it was removed by retention:"), form)].filter(Boolean));
 }
 
 header(asked);

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -299,6 +300,7 @@ async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, o
 
     visits = demo.plan(sessions, seed)
     failed: dict[str, str] = {}
+    begun = datetime.now(UTC)
     doors = Doors(grpc_port=0, http_port=0, pages_port=_free_pages_port() if pages_port is None else pages_port)
     async with AsyncExitStack() as stack:
         with progress(len(visits), "sessions") as advance:
@@ -320,8 +322,14 @@ async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, o
         if once:
             return
         stopped = await stack.enter_async_context(until_stopped())
-        narrate(f"\nlook around: {addresses.pages}\nCtrl-C stops")
+        narrate(f"\nlook around: {_overview(addresses.pages, begun, datetime.now(UTC))}\nCtrl-C stops")
         await stopped.wait()
+
+
+def _overview(pages: str, begun: datetime, ended: datetime) -> str:
+    """The overview of just what was played, so that it fills the charts."""
+    since, until = (moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in (begun, ended + timedelta(seconds=1)))
+    return f"{pages}/?since={since}&until={until}"
 
 
 def _free_pages_port() -> int:

@@ -142,6 +142,7 @@ def _not_found(text: str, words: Sequence[str], source: Source, about_ns: int | 
         nearest=nearest,
         since_ns=covered["since_ns"],
         until_ns=covered["until_ns"],
+        about_ns=about_ns,
     )
 
 

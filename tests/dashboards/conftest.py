@@ -24,15 +24,25 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[pages.Serv
         yield served
 
 
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """A fresh tab with a profile of its own, that must not meet a broken script or a refused resource."""
+@pytest.fixture(scope="session")
+def profile(browser: Any) -> Iterator[Any]:
+    """One profile for all tabs: what the first of them loaded, the others need not load again."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text) if "Content Security" in message.text else None)
-    yield page
+    context.set_default_timeout(60_000)
+    yield context
     context.close()
-    assert troubles == []
+
+
+@pytest.fixture
+def tab(profile: Any) -> Iterator[Any]:
+    """A fresh tab that must not meet a broken script or a refused resource."""
+    yield from pages.watched(profile)
+
+
+@pytest.fixture(scope="module")
+def shown(profile: Any, fleet: tuple[pages.Server, Any]) -> Iterator[Any]:
+    """The overview of the fleet, drawn once for the tests that only look."""
+    for page in pages.watched(profile):
+        page.goto(f"{fleet[0].url}/?since={pages.SINCE}&until={pages.UNTIL}")
+        pages.quiet(page)
+        yield page

@@ -1,22 +1,21 @@
 """The overview in a real browser with a real store behind it."""
 
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pyarrow.parquet
 import pytest
 
 from telemetry import formats, reports
 from telemetry.store.duck import Store
 from tests.support import pages
+from tests.support.pages import quiet, until
 from tests.support.spans import T0, attempt, table
 
-pytestmark = [pytest.mark.real, pytest.mark.browser]
+pytestmark = pytest.mark.real
 
 RANGE = f"since={pages.SINCE}&until={pages.UNTIL}"
 
@@ -25,23 +24,6 @@ def overview(tab: Any, server: pages.Server, more: str = "", span: str = RANGE) 
     """Open the overview and wait until every panel has its answer."""
     tab.goto(f"{server.url}/?{span}{more}")
     quiet(tab)
-
-
-def until(tab: Any, expression: str, within_s: float = 60.0) -> None:
-    """Wait until an expression holds in the page; the driver's own way to wait is refused by the pages' policy."""
-    end = time.monotonic() + within_s
-    while not tab.evaluate(expression):
-        assert time.monotonic() < end, f"it never came to be that {expression}"
-        tab.wait_for_timeout(50)
-
-
-def quiet(tab: Any) -> None:
-    """Wait until no panel waits."""
-    tab.wait_for_selector("#panels[aria-busy=false]")
-    until(
-        tab,
-        "![...document.querySelectorAll('.panel')].some(p => p.ariaBusy === 'true' || p.querySelector('.skeleton'))",
-    )
 
 
 def answer(store: Store, name: str, **params: str) -> list[dict[str, Any]]:
@@ -63,21 +45,20 @@ def rows_of(tab: Any, panel: str) -> list[list[str]]:
     return cells
 
 
-def test_every_panel_draws_what_its_report_answers(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+def test_every_panel_draws_what_its_report_answers(shown: Any, fleet: tuple[pages.Server, Store]) -> None:
     """Each declared panel is there, has as many rows as its report, and states unit, denominator and n."""
     server, store = fleet
-    declared = httpx.get(f"{server.url}/api/pages/overview").json()["panels"]
-    overview(tab, server)
+    declared = server.ask("/api/pages/overview")["panels"]
 
     for panel in declared:
         known = {param.name for param in reports.find(panel["report"]).params}
         params = {name: value for name, value in {"bucket": "1h", **panel.get("params", {})}.items() if name in known}
         rows = answer(store, panel["report"], **params)
-        section = tab.locator(f"#{panel['id']}")
+        section = shown.locator(f"#{panel['id']}")
         assert section.get_attribute("data-rows") == str(len(rows)), panel["id"]
         assert section.locator(".error").count() == 0, panel["id"]
         assert "n = " in section.locator(".facts").inner_text(), panel["id"]
-        assert section.locator("h2").inner_text().strip(), panel["id"]
+        assert section.locator("h3").inner_text().strip(), panel["id"]
 
 
 def test_panels_of_one_answer_ask_once(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
@@ -91,19 +72,39 @@ def test_panels_of_one_answer_ask_once(tab: Any, fleet: tuple[pages.Server, Stor
     assert tab.locator("#queue .plot").count() == tab.locator("#abandonment .plot").count() == 1
 
 
-def test_bars_show_the_numbers_of_the_report(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+def test_bars_show_the_numbers_of_the_report(shown: Any, fleet: tuple[pages.Server, Store]) -> None:
     """A bar's label and value are the report's own."""
-    server, store = fleet
-    overview(tab, server)
-
-    shown = tab.eval_on_selector_all(
+    _, store = fleet
+    drawn = shown.eval_on_selector_all(
         "#reasons .row",
         "rows => rows.map(row => [row.querySelector('.label').textContent, row.querySelector('b').textContent])",
     )
     expected = [
         [row["value"], f"{row['failed']:,}"] for row in answer(store, "failure_rate", by="reason", bucket="36500d")
     ]
-    assert shown == expected
+    assert drawn == expected
+
+
+def test_a_rate_is_read_with_its_interval_and_its_denominator(shown: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """The legend of the failure rate has the last bucket's rate, its interval, and how many ended."""
+    _, store = fleet
+    last = answer(store, "failure_rate", bucket="1h")[-1]
+
+    legend = shown.inner_text("#failure_rate .legend")
+
+    assert re.search(r"failed [\d.]+ % \([\d.]+ % to [\d.]+ %\)", legend)
+    assert f"ended {last['ended']:,}" in legend
+
+
+def test_each_failed_attempt_is_listed_with_its_verdict(shown: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """The list of failures has the sentence that the attempt's own page begins with, and links to that page."""
+    server, store = fleet
+    first = answer(store, "recent", outcome="failed", limit="25")[0]["attempt_id"]
+
+    link = shown.locator("#recent tbody tr").first.locator("td.long a")
+
+    assert link.inner_text() == server.ask(f"/api/sessions/{first}")["verdict"]["sentence"]
+    assert link.get_attribute("href") == f"/sessions/{first}"
 
 
 def test_the_table_of_a_chart_has_its_numbers(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
@@ -133,6 +134,53 @@ def test_a_click_on_a_bar_filters_what_can_follow(tab: Any, fleet: tuple[pages.S
     assert "Not filtered by error type" in tab.inner_text("#funnel .note")
     tab.click("#reasons button:has-text('mediaStreamFailed')")
     until(tab, "!location.search.includes('error_type')")
+
+
+def test_a_cell_leads_to_its_attempts_slowest_first(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """A cell of the heat map filters by its region and times, and the way to its attempts orders them by time."""
+    server, store = fleet
+    overview(tab, server)
+    tab.click("#time_by_region .cell:not([disabled]) >> nth=3")
+    until(tab, "location.search.includes('at_least') && document.querySelector('#chips .lead')")
+
+    tab.click("#chips .lead")
+    until(tab, "document.querySelector('#recent button[data-value=slowest]').ariaPressed === 'true'")
+    quiet(tab)
+
+    asked = {name: value for name, value in query(tab).items() if name not in ("since", "until")}
+    assert set(asked) == {"region", "at_least", "below", "outcome", "order"}
+    expected = answer(store, "recent", limit="25", **asked)
+    assert [row[1][:13] for row in rows_of(tab, "recent")] == [row["attempt_id"][:13] for row in expected]
+    took = [row["connecting_ms"] for row in expected]
+    assert took == sorted(took, reverse=True)
+    assert tab.locator("#recent h3").bounding_box()["y"] < 1000
+
+
+def test_a_reason_to_end_leads_to_its_sessions(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """A bar of the disconnect reasons lists the attempts that ended so."""
+    server, store = fleet
+    overview(tab, server)
+    sessions = answer(store, "disconnects")[-1]
+
+    tab.click("#disconnects .row >> nth=-1")
+    until(tab, "location.search.includes('ended_by')")
+    quiet(tab)
+
+    assert query(tab)["disconnect_reason"] == sessions["disconnect_reason"]
+    assert len(rows_of(tab, "recent")) == min(25, sessions["sessions"])
+
+
+def test_a_legend_filters(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """A click on a line's name shows that step alone, and the slowest attempts in it."""
+    server, store = fleet
+    overview(tab, server)
+
+    tab.click("#step_p95 .legend button:has-text('DownloadingAssets')")
+    until(tab, "document.querySelectorAll('#step_p95 .legend button').length === 1")
+    quiet(tab)
+
+    first = answer(store, "slowest", step="DownloadingAssets", limit="25")[0]["attempt_id"]
+    assert rows_of(tab, "slowest")[0][1][:13] == first[:13]
 
 
 def test_a_cohort_filter_reaches_every_panel(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
@@ -211,32 +259,35 @@ def test_downloads_hold_the_rows_of_the_panel(tab: Any, fleet: tuple[pages.Serve
     assert pyarrow.parquet.read_table(tmp_path / "funnel.parquet").num_rows == len(expected)
 
 
-def test_the_sql_of_a_panel_can_be_read(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+def test_the_sql_of_a_panel_can_be_read(shown: Any) -> None:
     """The SQL button shows the report's file as it is."""
-    server, _ = fleet
-    overview(tab, server)
+    shown.click("#funnel .tools button:has-text('SQL')")
 
-    tab.click("#funnel .tools button:has-text('SQL')")
-
-    assert tab.inner_text("#funnel .sql pre").strip() == reports.find("funnel").sql.strip()
+    assert shown.inner_text("#funnel .sql pre").strip() == reports.find("funnel").sql.strip()
 
 
 def test_new_telemetry_appears_by_itself(tab: Any, tmp_path: Path) -> None:
     """An attempt that arrives is shown within seconds, without a reload; paused, nothing moves."""
     with pages.serving(tmp_path / "live.duckdb", table(attempt(1))) as (server, store):
+        tab.clock.install()
         tab.goto(f"{server.url}/?since={iso(T0 - 10**9)}")
         quiet(tab)
         tab.evaluate("window.mark = 'the same page'")
         assert tab.locator("#slowest tbody tr").count() == 1
 
         store.commit([table(attempt(2))])
+        tab.clock.fast_forward(8000)
         until(tab, "document.querySelectorAll('#slowest tbody tr').length === 2")
         tab.click("#live button")
         assert query(tab)["live"] == "off"
         store.commit([table(attempt(3))])
-        tab.wait_for_timeout(2500)
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.clock.run_for(20_000)
+        assert asked == []
         assert tab.locator("#slowest tbody tr").count() == 2
         tab.click("#live button")
+        tab.clock.fast_forward(8000)
         until(tab, "document.querySelectorAll('#slowest tbody tr').length === 3")
         assert tab.evaluate("window.mark") == "the same page"
 
@@ -255,13 +306,16 @@ def test_an_empty_store_says_so(tab: Any, tmp_path: Path) -> None:
 def test_a_server_that_goes_away_and_comes_back(tab: Any, tmp_path: Path) -> None:
     """While the server is away its last answer stays, under a notice; when it is back the page goes on by itself."""
     with pages.serving(tmp_path / "away.duckdb", table(attempt(1))) as (server, store):
+        tab.clock.install()
         tab.goto(f"{server.url}/?since={iso(T0 - 10**9)}")
         quiet(tab)
         server.stop()
+        tab.clock.fast_forward(8000)
         tab.wait_for_selector("#away:not([hidden])")
         assert tab.locator("#slowest tbody tr").count() == 1
         store.commit([table(attempt(2))])
         server.start()
+        tab.clock.fast_forward(8000)
         tab.wait_for_selector("#away", state="hidden")
         until(tab, "document.querySelectorAll('#slowest tbody tr').length === 2")
 
@@ -269,13 +323,19 @@ def test_a_server_that_goes_away_and_comes_back(tab: Any, tmp_path: Path) -> Non
 def test_hostile_text_stays_text(tab: Any, tmp_path: Path) -> None:
     """Markup in messages, regions and ids is shown as text, and runs nothing."""
     hostile = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>\'"&'
-    rows = table(attempt(1, outcome="failed", error="noScene", message=hostile, region=hostile))
-    with pages.serving(tmp_path / "hostile.duckdb", rows) as (server, _):
+    rows = attempt(1, outcome="failed", error="noScene", message=hostile, region=hostile)
+    for row in rows:
+        row |= {"attempt_id": f"attempt-{hostile}", "session_id": f"session-{hostile}"}
+    with pages.serving(tmp_path / "hostile.duckdb", table(rows)) as (server, _):
         overview(tab, server, span=f"since={iso(T0 - 10**9)}")
         assert hostile in tab.inner_text("#recent")
-        tab.goto(f"{server.url}/sessions/attempt-0001")
-        tab.wait_for_selector("#story[aria-busy=false]")
-        assert hostile in tab.inner_text("#story")
+        assert hostile in tab.inner_text("#errors")
+        tab.goto(f"{server.url}/sessions/{1:032x}")
+        tab.wait_for_selector(".spans[aria-busy=false]")
+        assert hostile in tab.inner_text("h1")
+        assert hostile in tab.inner_text(".ids")
+        tab.click(".spans summary >> nth=0")
+        assert hostile in tab.inner_text(".spans")
         tab.goto(f"{server.url}/sessions/%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D1%22%3E")
         tab.wait_for_selector("#story[aria-busy=false]")
         assert tab.evaluate("window.broken") is None
@@ -292,24 +352,49 @@ def test_a_report_that_refuses_is_shown_with_its_reason(tab: Any, fleet: tuple[p
     assert tab.locator("#funnel .error button").count() == 1
 
 
+def test_a_slow_answer_says_so_and_keeps_what_was_drawn(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """While an answer is long in coming its panel says so above the last drawing, and the others go on."""
+    server, _ = fleet
+    tab.clock.install()
+    overview(tab, server)
+    held: list[Any] = []
+    tab.route("**/api/reports/funnel*", lambda route: held.append(route))
+
+    tab.click("#reasons button >> nth=0")
+    tab.fill("input[name=region]", "us-east-1")
+    tab.press("input[name=region]", "Enter")
+    until(
+        tab, "document.querySelector('#details[aria-busy=false]') && document.querySelector('#funnel[aria-busy=true]')"
+    )
+    tab.clock.fast_forward(1500)
+
+    until(tab, "document.querySelector('#funnel .wait').textContent.includes('takes a while')")
+    assert tab.locator("#funnel .row").count() == 4
+    for route in held:
+        route.continue_()
+    until(tab, "document.querySelector('#funnel .wait').textContent === ''")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_themes_differ_and_can_be_chosen(tab: Any, fleet: tuple[pages.Server, Store], theme: str) -> None:
     """`?theme=` sets the theme, and text is light on dark or dark on light."""
     server, _ = fleet
-    overview(tab, server, f"&theme={theme}")
+    tab.goto(f"{server.url}/sessions/no-such-attempt?theme={theme}")
 
     ground = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(ground) < 150) == (theme == "dark")
 
 
-def test_the_overview_is_light_on_the_wire(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+def test_the_overview_is_light_on_the_wire(browser: Any, fleet: tuple[pages.Server, Store]) -> None:
     """The page, its modules and all its answers are under 250 kB as transferred, and come from this server alone."""
     server, _ = fleet
+    tab = browser.new_page()  # with nothing loaded before
     overview(tab, server)
 
     entries = tab.evaluate("performance.getEntries().filter(e => e.transferSize).map(e => [e.name, e.transferSize])")
     assert sum(size for _, size in entries) < 250_000
     assert all(name.startswith(server.url) for name, _ in entries if name.startswith("http"))
+    tab.close()
 
 
 def iso(ns: int) -> str:

@@ -125,12 +125,12 @@ def test_concurrency() -> None:
         connected(7, 10, synthetic=True),
     )
 
-    rows = ask("concurrency", "bucket open_at_start mean peak no_scene", *sessions, bucket="20m")
+    rows = ask("concurrency", "bucket open_at_start open_at_end mean peak no_scene", *sessions, bucket="20m")
 
     assert rows == [
-        (0, 1, pytest.approx((600 + 600 + 200) / 1200), 3, 1),
-        (1200, 0, 0, 0, 0),
-        (2400, 0, pytest.approx(100 / 1200), 1, 0),
+        (0, 1, 0, pytest.approx((600 + 600 + 200) / 1200), 3, 1),
+        (1200, 0, 0, 0, 0, 0),
+        (2400, 0, 1, pytest.approx(100 / 1200), 1, 0),
     ]
     assert ask("concurrency", "bucket peak", bucket="30m") == [(0, 0), (1800, 0)]
 
@@ -242,6 +242,11 @@ def test_recent() -> None:
     ]
     assert ask("recent", "attempt_id", *attempts, limit=1) == [("attempt-0003",)]
     assert ask("recent", "attempt_id", *attempts, outcome="failed", owner="capacity") == [("attempt-0002",)]
+    assert ask("recent", "attempt_id", *attempts, order="slowest", limit=1) == [("attempt-0001",)]
+    assert ask("recent", "attempt_id", *attempts, at_least="1200ms") == [("attempt-0001",)]
+    assert ask("recent", "attempt_id", *attempts, below="1200ms", outcome="failed") == [("attempt-0002",)]
+    assert ask("recent", "attempt_id", *attempts, disconnect_reason="normal", ended_by="client") == [("attempt-0001",)]
+    assert ask("recent", "attempt_id", *attempts, disconnect_detail="socket_lost") == []
     assert ask("recent", "attempt_id") == []
 
 

@@ -23,7 +23,6 @@ from tests.support.receiving import KeptSpans, receiving
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.browser,
     pytest.mark.skipif(not javascript.READY, reason=javascript.MISSING),
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pyarrow as pa
 import uvicorn
 
@@ -28,6 +29,7 @@ FLAGS: Final = (
 
 DAYS: Final = 2.0
 SINCE: Final = "2026-09-21T00:00:00Z"
+SECOND_DAY: Final = "2026-09-22T00:00:00Z"
 UNTIL: Final = "2026-09-23T00:00:00Z"
 """The range of the fleet, as the pages' address takes it."""
 EFFECTS: Final = (
@@ -75,6 +77,10 @@ class Server:
         while not server.started and time.monotonic() < until:
             time.sleep(0.01)
 
+    def ask(self, path: str) -> Any:
+        """What the query API answers."""
+        return httpx.get(self.url + path, timeout=60).json()
+
     def stop(self) -> None:
         """Go away."""
         assert self._server is not None
@@ -110,3 +116,37 @@ def browsing() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+def watched(context: Any) -> Iterator[Any]:
+    """A tab, and at its end the proof that no script broke in it and no resource was refused."""
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda message: troubles.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    page.close()
+    assert troubles == []
+
+
+def until(tab: Any, expression: str) -> None:
+    """Wait until an expression holds in the page, looked at with every frame.
+
+    The driver's own way to wait compiles text in the page, which the pages' policy refuses.
+    """
+    held = tab.evaluate(f"""async () => {{
+      const end = performance.now() + 60_000;
+      while (!({expression})) {{
+        if (performance.now() > end) return false;
+        await new Promise(requestAnimationFrame);
+      }}
+      return true;
+    }}""")
+    assert held, f"it never came to be that {expression}"
+
+
+def quiet(tab: Any) -> None:
+    """Wait until the overview is there and none of its panels waits."""
+    until(
+        tab, "document.querySelector('#panels[aria-busy=false]') && !document.querySelector('.panel[aria-busy=true]')"
+    )

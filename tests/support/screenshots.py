@@ -3,7 +3,6 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from telemetry import settings
 from tests.support import pages
@@ -29,21 +28,19 @@ def main() -> None:
         pages.browsing() as browser,
     ):
         failed = store.query(FAILED).column(0)[0].as_py()
-        overview = f"/?since={pages.SINCE}&until={pages.UNTIL}"
+        overview = f"/?since={pages.SECOND_DAY}&until={pages.UNTIL}"
         for theme in ("light", "dark"):
             for name, path in (("overview", overview), ("session", f"/sessions/{failed}")):
-                tab = browser.new_page(viewport=VIEW, device_scale_factor=SCALE, color_scheme=theme)
+                tab = browser.new_page(
+                    viewport=VIEW, device_scale_factor=SCALE, color_scheme=theme, reduced_motion="reduce"
+                )
                 tab.goto(server.url + path)
-                _settle(tab, name)
+                if name == "overview":
+                    pages.quiet(tab)
+                else:
+                    tab.wait_for_selector(".spans[aria-busy=false]")
                 tab.screenshot(path=folder / f"{name}-{theme}.png")
                 tab.close()
-
-
-def _settle(tab: Any, name: str) -> None:
-    tab.wait_for_selector(
-        "#panels[aria-busy=false]" if name == "overview" else ".spans[aria-busy=false]", timeout=120_000
-    )
-    tab.wait_for_timeout(1000)  # the last transition
 
 
 if __name__ == "__main__":

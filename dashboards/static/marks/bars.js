@@ -19,5 +19,5 @@ export function draw(host, panel, { rows }, context) {
     return el("li", {}, el("button", { type: "button", class: "row", "data-key": label, "aria-pressed": String(pressed), on: { click: () => context.select(row) } }, ...content));
   });
   const rest = rows.length - shown.length;
-  redraw(host, el("ul", { class: "bars" }, ...items), rest > 0 ? el("p", { class: "quiet" }, `and ${rest} more in the table`) : "");
+  redraw(host, el("ul", { class: "bars", style: { "--values": 1 + [panel.beside ?? []].flat().length } }, ...items), rest > 0 ? el("p", { class: "quiet" }, `and ${rest} more in the table`) : "");
 }

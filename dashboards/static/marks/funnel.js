@@ -13,13 +13,13 @@ export function draw(host, panel, { rows }, context) {
         el("span", { class: "bar good", style: { width: `${(100 * reached) / first}%` } }),
         lost > 0 && el("span", { class: "bar lost", style: { left: `${(100 * reached) / first}%`, width: `${(100 * lost) / first}%` } })),
       el("span", { class: "value" }, el("b", {}, count(reached)), el("span", { class: "quiet" }, percent(reached / first)),
-        index > 0 && el("span", { class: lost ? "bad" : "quiet" }, `−${count(lost)}`),
-        [panel.beside ?? []].flat().map((name) => row[name] != null && el("span", { class: "quiet" }, show(name, row[name])))),
+        el("span", { class: lost ? "bad" : "quiet" }, index ? `−${count(lost)}` : ""),
+        [panel.beside ?? []].flat().map((name) => el("span", { class: "quiet" }, row[name] == null ? "" : show(name, row[name])))),
     ];
     if (!context.canSelect(row)) return el("li", {}, el("span", { class: "row" }, ...inside));
     return el("li", {}, el("button", {
       type: "button", class: "row", "data-key": String(row[panel.label]), "aria-pressed": String(context.isSelected(row)), on: { click: () => context.select(row) },
     }, ...inside));
   });
-  redraw(host, el("ol", { class: "bars funnel" }, ...items));
+  redraw(host, el("ol", { class: "bars funnel", style: { "--values": 3 + [panel.beside ?? []].flat().length } }, ...items));
 }

@@ -9,7 +9,7 @@ export function media({ candidates, waterfall, samples, attempt, trail, history,
   const ice = part("webrtc.ice")?.facts ?? {};
   const kinds = (found) => (Object.values(found).every((value) => value == null) ? "not recorded" : Object.entries(found).map(([kind, value]) => `${value ?? "?"} ${kind}`).join(", "));
   const known = [
-    ["Selected pair", candidates.local_type ? `${candidates.local_type} to ${candidates.remote_type ?? "?"}${candidates.relay ? ", through a relay" : candidates.relay === false ? ", no relay" : ""}` : "none was selected, or it was not recorded"],
+    ["Selected pair", part("webrtc.ice")?.outcome === "failed" ? "none worked" : candidates.local_type ? `${candidates.local_type} to ${candidates.remote_type ?? "?"}${candidates.relay ? ", through a relay" : candidates.relay === false ? ", no relay" : ""}` : "none was selected, or it was not recorded"],
     ["Protocol", [ice["webrtc.local.protocol"], ice["webrtc.local.relayProtocol"] && `relay over ${ice["webrtc.local.relayProtocol"]}`].filter(Boolean).join(", ") || "not recorded"],
     ["Local candidates", kinds(candidates.local)],
     ["Remote candidates", kinds(candidates.remote)],

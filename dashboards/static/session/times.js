@@ -3,7 +3,7 @@ import { el } from "../dom.js";
 import { duration } from "../format.js";
 import { change, onChange, state } from "../state.js";
 
-const MODES = { "": "UTC", local: "Local time", relative: "Since start" };
+const MODES = { "": "UTC", local: `Local time (${Intl.DateTimeFormat().resolvedOptions().timeZone})`, relative: "Since start" };
 let origin = 0;
 const shown = new Set();
 

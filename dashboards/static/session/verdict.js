@@ -4,14 +4,22 @@ import { duration, show, words } from "../format.js";
 import { goTo } from "./spans.js";
 import { when } from "./times.js";
 
+const MEANINGS = {
+  noUserMedia: "means that the microphone or camera that is required is not there, cannot be used, or was declined.",
+  noScene: "means that no digital person was free: the server was busy, or the wait in the queue was given up.",
+  serverConnectionFailed: "means that the connection to the server failed.",
+  notSupported: "means that this runtime cannot capture or carry the media that is required.",
+  mediaStreamFailed: "means that the audio or video stream failed.",
+  sessionTimeout: "means that the session timed out before it was fully available.",
+};
 const OUTCOME = { connected: "good", failed: "bad", cancelled: "none", unfinished: "warn" };
 
-export function verdict({ verdict: told, attempt, cohort, missing }) {
+export function verdict({ verdict: told, attempt, cohort }) {
   const odd = abnormal(told, cohort);
-  return el("section", { class: "block verdict-block", "aria-labelledby": "verdict-title" },
+  return el("section", { class: `block verdict-block ${OUTCOME[told.outcome] ?? ""}`, "aria-labelledby": "verdict-title" },
     el("p", { class: "pills" },
       pill(told.outcome, OUTCOME[told.outcome]),
-      attempt.error_type && pill(attempt.error_type, "bad"),
+      ...meaning(attempt.error_type, told.next),
       told.owner !== "nobody" && pill(`owner: ${told.owner}`),
       pill(told.certainty === "insufficient" ? "insufficient evidence" : told.certainty, told.certainty === "certain" ? "" : "warn"),
       attempt.synthetic && pill("probe")),
@@ -24,10 +32,16 @@ export function verdict({ verdict: told, attempt, cohort, missing }) {
         el("p", { class: "quiet" }, "Rule ", el("code", {}, told.rule), told.source ? ` · ${told.source}` : ""),
         told.rivals.length > 0 && [el("h3", {}, "What else it could be"), el("ul", {}, ...told.rivals.map((rival) =>
           el("li", {}, `${rival.explanation} (${rival.owner}). `, el("span", { class: "quiet" }, rival.decided_by))))],
-        (told.missing.length > 0 || missing.length > 0) && [el("h3", {}, "Not recorded"), el("ul", {},
-          ...told.missing.map((gap) => el("li", {}, `${gap.what}. `, el("span", { class: "quiet" }, gap.record))),
-          ...missing.map((text) => el("li", { class: "warn" }, text)))]),
+        told.missing.length > 0 && [el("h3", {}, "Not recorded"), el("ul", {},
+          ...told.missing.map((gap) => el("li", {}, `${gap.what}. `, el("span", { class: "quiet" }, gap.record))))]),
       el("div", {}, el("h3", {}, "Evidence"), evidence(told.evidence))));
+}
+
+// A reason opens its meaning, from the closed list of six.
+function meaning(reason, next) {
+  if (!reason) return [];
+  return [el("button", { type: "button", class: "pill bad", popovertarget: "meaning" }, reason),
+    el("span", { id: "meaning", popover: "auto", class: "meaning" }, el("b", {}, reason), ` ${MEANINGS[reason] ?? "is not on the list of reasons."}`, el("b", {}, " Next: "), next)];
 }
 
 const pill = (text, tone = "") => el("span", { class: `pill ${tone}` }, text);

@@ -6,6 +6,8 @@ import { change, onChange, state } from "../state.js";
 import { goTo } from "./spans.js";
 import { when } from "./times.js";
 
+const MOST_BEATS = 300; // closer together they would be one grey bar
+
 export function ladder({ ladder: rungs }) {
   if (!rungs.length) return null;
   return el("ol", { class: "ladder", "aria-label": "States" }, ...rungs.map(({ state: name, percentage, at_ns, lasted_ms }, index) =>
@@ -31,7 +33,8 @@ export function waterfall(story) {
     const choice = el("div", { class: "presets small-presets", role: "group", "aria-label": "Scale" },
       ...[["", `Connecting (${duration(forming)})`], ["whole", `Whole session (${duration(whole)})`]].map(([name, label]) =>
         el("button", { type: "button", class: "small", "data-key": `scale ${name}`, "aria-pressed": String((state().scale ?? "") === name), on: { click: () => change({ scale: name }, { quietly: true }) } }, label)));
-    redraw(host, choice, strip(bars, samples, attempt, whole, forming, end), axis(scale), el("ol", { class: "waterfall" }, ...rows), legend(cohort));
+    const long = whole > forming * 1.05; // a failed attempt is nothing but its connecting
+    redraw(host, ...(long ? [choice, strip(bars, samples, attempt, whole, forming, end)] : []), axis(scale), el("ol", { class: "waterfall" }, ...rows), legend(cohort), ...notes(story, bars));
   };
   onChange(draw);
   draw();
@@ -45,7 +48,7 @@ function strip(bars, samples, attempt, whole, forming, end) {
   return el("div", { class: "strip", role: "img", "aria-label": `Whole session, ${duration(whole)}: connecting for the first ${duration(forming)}${session ? `, connected for ${duration(end(session) - session.offset_ms)}` : ""}, ${samples.length} heartbeats` },
     el("span", { class: "bar s0", style: { left: 0, width: at(forming) } }),
     session && el("span", { class: `bar ${session.end_ns == null ? "open" : "good"}`, style: { left: at(session.offset_ms), width: at(end(session) - session.offset_ms) } }),
-    ...samples.map(({ at_ns }) => el("span", { class: "beat", style: { left: at((at_ns - attempt.start_ns) / 1e6) } })));
+    ...samples.filter((_, index) => index % Math.ceil(samples.length / MOST_BEATS) === 0).map(({ at_ns }) => el("span", { class: "beat", style: { left: at((at_ns - attempt.start_ns) / 1e6) } })));
 }
 
 function axis(scale) {
@@ -61,11 +64,17 @@ function row(bar, at, end, standing, scale) {
     el("span", { class: `bar ${tone}`, style: { left: at(bar.offset_ms), width: at(end(bar) - bar.offset_ms) } }),
     standing && bar.offset_ms + standing.p50_ns / 1e6 <= scale && el("span", { class: "tick p50", title: `cohort p50 ${duration(standing.p50_ns / 1e6)}`, style: { left: at(bar.offset_ms + standing.p50_ns / 1e6) } }),
     standing && bar.offset_ms + standing.p95_ns / 1e6 <= scale && el("span", { class: "tick p95", title: `cohort p95 ${duration(standing.p95_ns / 1e6)}`, style: { left: at(bar.offset_ms + standing.p95_ns / 1e6) } }));
-  const label = el("span", { class: "label" }, bar.name, bar.outcome && bar.outcome !== "completed" ? el("span", { class: bar.outcome === "failed" ? "bad" : "warn" }, ` ${bar.outcome}`) : null);
+  const label = el("span", { class: "label", title: bar.name }, bar.name, bar.offset_ms < 0 ? el("span", { class: "warn" }, " clock astray") : null, bar.outcome && bar.outcome !== "completed" ? el("span", { class: bar.outcome === "failed" ? "bad" : "warn" }, ` ${bar.outcome}`) : null);
   const beside = el("span", { class: "value" }, el("b", {}, length), el("span", { class: standing?.percentile >= 95 ? "warn" : "quiet" }, rank));
   return el("li", { class: bar.kind }, bar.span_id
     ? el("button", { type: "button", class: "row", "data-key": bar.span_id, title: standing ? `cohort p50 ${duration(standing.p50_ns / 1e6)}, p95 ${duration(standing.p95_ns / 1e6)}, n = ${standing.n}` : null, on: { click: () => goTo(bar.span_id) } }, label, track, beside)
     : el("span", { class: "row" }, label, track, beside));
+}
+
+// What is not as it should be recorded stands beside the drawing, not only in it.
+function notes({ missing }, bars) {
+  const astray = bars.filter(({ offset_ms: offset }) => offset < 0).map(({ name, offset_ms: offset }) => `${name} seems to begin ${duration(-offset)} before the attempt: its clock differs. It is drawn at the beginning.`);
+  return [...missing, ...astray].map((text) => el("p", { class: "warn note" }, text));
 }
 
 function legend(cohort) {
