@@ -131,6 +131,8 @@ def _candidates(attempt: Row) -> Candidates:
 def _trail(spans: list[Row]) -> tuple[str, ...]:
     for span in spans:
         trail = timeline.parsed(span["attributes"], {}).get("dp.signalling.trail")
+        if isinstance(trail, str) and trail.startswith("["):  # a Collector's exporter to ClickHouse makes lists texts
+            trail = timeline.parsed(trail, [])
         if isinstance(trail, list):
             return tuple(str(message) for message in trail)
         if isinstance(trail, str):

@@ -1,6 +1,7 @@
 """What stock Collectors export to a cluster is answered like what one DuckDB file holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from telemetry.cluster import schema, source
 from telemetry.cluster.schema_setup import apply
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
+from telemetry.support import capsule
 from tests.cluster.collected import collected
 from tests.cluster.copying import VARIANTS
 from tests.cluster.nodes import Cluster
@@ -81,6 +83,22 @@ def test_a_relation_has_equal_rows(relation: str, store: Store, asked: source.Cl
     expected = store.query(statement)
     plain = [field.with_type(pa.int64()) if pa.types.is_decimal(field.type) else field for field in expected.schema]
     assert_equal(expected.cast(pa.schema(plain)), asked.query(statement))
+
+
+@pytest.mark.real
+def test_a_story_is_the_same(store: Store, asked: source.Cluster) -> None:
+    """All but the types of attributes without a column, which are texts, and when it arrived."""
+    id = store.query("select min(attempt_id) as id from connections where outcome = 'failed'")["id"][0].as_py()
+    expected, told = (capsule.pack(id, holder) for holder in (store, asked))
+    texts = "waterfall", "timeline", "attempt"
+
+    assert told.verdict == expected.verdict
+    assert _without(told.story, texts) == _without(expected.story, texts)
+    assert _without(told.story["attempt"], ["received_ns"]) == _without(expected.story["attempt"], ["received_ns"])
+
+
+def _without(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name not in names}
 
 
 @pytest.mark.real

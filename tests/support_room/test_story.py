@@ -163,3 +163,11 @@ def test_hostile_text_cannot_steer_a_terminal():
 
     assert not {"\x1b", "\x07", "\r", "\u202e"} & set(written)
     assert not [line for line in written.splitlines() if line.startswith("FAKE")]
+
+
+@pytest.mark.parametrize("trail", [[">hello", "<queue"], '[">hello","<queue"]', ">hello <queue"])
+def test_trail(trail):
+    """The last messages are there, whether the list came as a list, as JSON, or as words."""
+    told = tell("attempt-0001", MemorySource(table(attempt(1, attributes={"dp.signalling.trail": trail}))))
+
+    assert told.trail == (">hello", "<queue")
