@@ -36,6 +36,27 @@ async def test_an_answer_is_made_once_for_one_version() -> None:
     assert len(made) == 3
 
 
+async def test_the_last_who_leaves_ends_the_making() -> None:
+    """While one of two still waits it goes on; when nobody does, it is cancelled."""
+    kept, begun, ended = Answers(), asyncio.Event(), asyncio.Event()
+
+    async def make() -> Answer:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    first, second = (asyncio.create_task(kept.of("a", 1, make, moving=False)) for _ in range(2))
+    await begun.wait()
+    first.cancel()
+    await asyncio.wait([first])
+    assert not ended.is_set()
+    second.cancel()
+    await ended.wait()
+
+
 async def test_those_who_ask_together_share_one_making() -> None:
     """Two who ask at the same time get the same answer, made once."""
     kept, made = Answers(), list[str]()
