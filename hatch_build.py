@@ -29,7 +29,7 @@ class ScannerHook(BuildHookInterface):
             compiled.unlink(missing_ok=True)
             reason = getattr(error, "stderr", "") or error
             print(
-                f"the receiver decodes without its compiled scanner, some thirty times slower: {reason}",
+                f"the receiver decodes without its compiled scanner, ten to twenty times slower: {reason}",
                 file=sys.stderr,
             )
             return
