@@ -119,7 +119,7 @@ def _table(request: Scanned, received_ns: NDArray[np.int64]) -> pa.Table:
     columns |= _inherited(columns, shells, request.scopes["spans"].tolist())
     columns["received_ns"] = pa.array(received_ns)
     arrays = [
-        columns[field.name] if field.name in columns else _nulls(request.spans, field.type)
+        columns[field.name] if field.name in columns else otlp.nulls(request.spans, field.type)
         for field in otlp.SPANS_SCHEMA
     ]
     return pa.Table.from_arrays(arrays, schema=otlp.SPANS_SCHEMA)
@@ -143,14 +143,6 @@ def _inherited(
     return made
 
 
-_NULLS: Final = {kind: pa.nulls(otlp.MAX_SPANS, kind) for kind in set(otlp.SPANS_SCHEMA.types)}
-"""Most columns of a request are empty: a part of these costs a tenth of making them. About 4 MB."""
-
-
-def _nulls(count: int, kind: pa.DataType) -> pa.Array:
-    return _NULLS[kind].slice(0, count)
-
-
 def _times(values: NDArray[np.uint64]) -> pa.Array:
     """Points in time.
 
@@ -164,7 +156,7 @@ def _times(values: NDArray[np.uint64]) -> pa.Array:
 
 def _counts(values: NDArray[np.int64]) -> pa.Array:
     """Counts and flags, of which zero says nothing."""
-    return pa.array(values, mask=values == 0) if values.any() else _nulls(len(values), pa.int64())
+    return pa.array(values, mask=values == 0) if values.any() else otlp.nulls(len(values), pa.int64())
 
 
 def _span_columns(request: Scanned) -> dict[str, pa.Array]:
