@@ -145,6 +145,7 @@ static int64_t text_number(Request *r, Place p) {
     uint32_t *found = slot(r, r->text_slots, r->text_mask, r->text, sizeof(Place), p);
     if (!found) return UNUSUAL;
     if (!*found) {
+        if (r->texts == 3 * r->spans + r->attributes) return UNUSUAL; /* no more room: a span has a text twice */
         if (!is_utf8(r->body + p.offset, r->body + p.offset + p.size)) return UNUSUAL;
         r->text[r->texts] = p;
         *found = (uint32_t)++r->texts;

@@ -82,6 +82,22 @@ def test_repeated_keys(attributes: list[Any]) -> None:
     same(to_json(message))
 
 
+@pytest.mark.parametrize("repeated", [b"\x2a\x02", b"\x1a\x02", b"\x7a\x04\x12\x02"])
+def test_repeated_texts_stay_within_their_room(repeated: bytes) -> None:
+    """A span that says its name, its state or its status again and again is left to the readable decoder."""
+    texts = b"".join(repeated + f"{number:02}".encode() for number in range(50))
+    body = framed(framed(framed(span().SerializeToString() + texts, b"\x12"), b"\x12"), b"\x0a")
+
+    same(body)
+    with pytest.raises(compiled.Unusual):
+        compiled.Scanned(body).scan()
+
+
+def framed(content: bytes, tag: bytes) -> bytes:
+    """A field of 128 to 16,383 bytes."""
+    return tag + bytes([len(content) & 127 | 128, len(content) >> 7]) + content
+
+
 @pytest.mark.parametrize("fields", [*JSON_THAT_IS_TAKEN, *JSON_THAT_IS_REJECTED])
 def test_rules_of_json(fields: dict[str, Any]) -> None:
     """What OTLP's JSON allows and forbids is the same for both, however a text is escaped."""
