@@ -34,7 +34,7 @@ PORTABLE: Final[frozenset[type[exp.Expr]]] = frozenset(
     }
 )
 """What was shown to answer alike, by `tests/cluster/test_portable.py`; all else is refused."""
-_PORTABLE_NAMES: Final = frozenset({"list_extract", "list_position"})
+_PORTABLE_NAMES: Final = frozenset({"list_extract", "list_position", "md5_number_lower"})
 _INSTEAD: Final[dict[type[exp.Expr], str]] = {
     exp.Round: "round(): halves go to even numbers in ClickHouse",
     exp.ApproxDistinct: "approx_count_distinct(): the estimates differ",
@@ -287,6 +287,9 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
             return _nullable(node)
         case exp.ArgMax() | exp.ArgMin() if not isinstance(node.parent, exp.Filter):
             return _arg(node, None)
+        case exp.Anonymous() if node.name.lower() == "md5_number_lower":
+            half = _call("substring", _call("MD5", *node.expressions), *map(exp.Literal.number, (9, 8)))
+            return _call("reinterpretAsUInt64", half)
         case exp.Ln():
             return _call("log", node.this)
         case exp.Levenshtein():

@@ -53,7 +53,7 @@ _LOOK_BACK_NS: Final = 86_400 * 10**9
 """How far before its range a report looks for what belongs together."""
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
-_DERIVED: Final = ("durations", "verdicts")
+_DERIVED: Final = ("durations", "verdicts", "ids")
 """Views over one attempt's rows, so each shard has its own."""
 _GROUPED: Final = ("sessions", "episodes")
 """Views over many attempts' rows."""

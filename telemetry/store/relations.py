@@ -1,4 +1,4 @@
-"""Say in SQL how `connections`, `verdicts` and `steps` are kept up to date. Makes text; knows no database.
+"""Say in SQL how `connections`, `verdicts`, `ids` and `steps` are kept up to date. Makes text; knows no database.
 
 The files in `queries/schema/` define each relation as a view over `spans`. Reading 100 million spans for every report
 would be slow, so the store keeps rows that are computed already, and four schemas tell them apart:
@@ -15,7 +15,8 @@ would be slow, so the store keeps rows that are computed already, and four schem
 
 It works because every column of a definition's inner select is a minimum, a maximum, a logical or, a count or a sum:
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
-What a definition derives from them, and an attempt's verdict, is computed from the merged row whenever that changes.
+What a definition derives from them, an attempt's verdict and the hashes of its ids are computed from the merged row
+whenever that changes.
 """
 
 import graphlib
@@ -47,6 +48,7 @@ _MERGE = {
 }
 _VERDICT: Final = ("rule", "owner", "certainty")
 """What `verdicts` adds to the columns of `connections`; kept in the same row."""
+_HASH: Final = re.compile(r"md5_number_lower\((\w+)_id\) % 4294967296")
 
 
 def definition(name: str) -> str:
@@ -116,6 +118,13 @@ class Merged:
         """Make the table of rows that are kept."""
         return f"create table stored.{self.name} as\n{self._rows(f'stored.{self.source}_a')} limit 0"
 
+    def derive(self, kept: str) -> str:
+        """Fill the table from the merged columns of another one: only what is derived from them is computed."""
+        columns = ", ".join((*self.keys, *self.aggregates))
+        return (
+            f"insert into stored.{self.name} by name\nwith merged as (select {columns} from {kept}),\n{self._derived()}"
+        )
+
     def fold(self, inbox: str, *, into: str) -> str:
         """Merge what an inbox says into kept rows.
 
@@ -165,28 +174,38 @@ class Merged:
         fresh = re.sub(rf"^from {self.source}$", f"from {inbox}", self.partial, flags=re.MULTILINE)
         merges = ",\n".join(f"{_MERGE[kind].format(name)} as {name}" for name, kind in self.aggregates.items())
         merged = f"select {keys},\n{merges}\nfrom (\n{kept}from fresh\n) group by {keys}"
-        final = self.final.replace(f"* exclude ({', '.join(self.inner)})", "*")
-        judged = f"(\n{_select('verdicts')}\n)" if self.name == "connections" else self.name
-        return (
-            f"with fresh as materialized (\n{fresh}\n),\nmerged as (\n{merged}\n),\n"
-            f"{self.name} as (\n{final}\n)\nfrom {judged}"
-        )
+        return f"with fresh as materialized (\n{fresh}\n),\nmerged as (\n{merged}\n),\n{self._derived()}"
 
-    def views(self, kind: str, tail: str) -> list[str]:
+    def _derived(self) -> str:
+        """The end of a statement whose `merged` has the merged columns."""
+        final = self.final.replace(f"* exclude ({', '.join(self.inner)})", "*")
+        rows = f"from {self.name}"
+        if self.name == "connections":
+            hashes = ", ".join(f"({formula})::uinteger as {name}" for name, formula in _hashes().items())
+            rows = f"select *, {hashes} from (\n{_select('verdicts')}\n)"
+        return f"{self.name} as (\n{final}\n)\n{rows}"
+
+    def views(self, kind: str, tail: str, given: str = "") -> list[str]:
         """What reports read: the rows of `tail`, and the kept rows of all else.
 
         Args:
             kind: `view` for the file, `temp view` for a reader's connection.
-            tail: a table, or a select in parentheses, with the complete rows of what waits.
+            tail: the name of what has the complete rows of what waits. A table is planned faster than a select.
+            given: a `with` clause that names it.
         """
-        hidden = {self.name: self.inner}
+        hidden, ids = {self.name: self.inner}, []
         if self.name == "connections":
-            hidden = {self.name: (*self.inner, *_VERDICT), "verdicts": self.inner}
-        kept = f"stored.{self.name} anti join tail using ({', '.join(self.keys)})"
-        return [
-            f"create {kind} {name} as\nwith tail as (from {tail})\n"
-            f"select {_all_but(columns)} from {kept}\nunion all\nselect {_all_but(columns)} from tail"
+            hashes = tuple(_hashes())
+            hidden = {self.name: (*self.inner, *_VERDICT, *hashes), "verdicts": (*self.inner, *hashes)}
+            ids = [("ids", _ids("stored.connections"), _ids(tail))]
+        rows = [
+            (name, f"select {_all_but(columns)} from stored.{self.name}", f"select {_all_but(columns)} from {tail}")
             for name, columns in hidden.items()
+        ]
+        return [
+            f"create {kind} {name} as\n{given}select * from (\n{kept}\n) anti join {tail} as touched "
+            f"using ({', '.join(self.keys)})\nunion all\n{waiting}"
+            for name, kept, waiting in rows + ids
         ]
 
 
@@ -194,8 +213,23 @@ def _all_but(columns: tuple[str, ...]) -> str:
     return f"* exclude ({', '.join(columns)})" if columns else "*"
 
 
+def _hashes() -> dict[str, str]:
+    """The columns that `ids` reads instead of computing them, with their formulas; kept with `connections`."""
+    return {f"{found[1]}_hash": found[0] for found in _HASH.finditer(definition("ids"))}
+
+
+def _ids(connections: str) -> str:
+    """`ids` of the rows of a table that has their hashes."""
+    return _HASH.sub(r"\1_hash", _select("ids")).replace("from connections", f"from {connections}")
+
+
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
-DEFINED: Final = {"connections": ("trace_id",), "verdicts": ("trace_id",), "steps": ("trace_id", "step")}
+DEFINED: Final = {
+    "connections": ("trace_id",),
+    "verdicts": ("trace_id",),
+    "ids": ("kind", "trace_id"),
+    "steps": ("trace_id", "step"),
+}
 """The relations that can be computed from all spans again, with their keys."""
 
 
@@ -220,13 +254,13 @@ def plain_views() -> list[str]:
     texts = {file.stem: file.read_text(encoding="utf-8") for file in _folder().glob("*.sql")}
     texts = {name: text for name, text in texts.items() if f"create view {name} as" in text}
     reads = {name: set(re.findall(r"\b(?:from|join) (\w+)", text)) & texts.keys() for name, text in texts.items()}
-    kept = {relation.name for relation in MERGED} | DEFINED.keys()
+    kept = {relation.name for relation in MERGED} | {"verdicts", "ids"}
     return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in kept]
 
 
 def fingerprint() -> str:
     """Changes whenever a definition changes, so that an older file is brought up to date."""
-    return hashlib.sha256("".join((*tables(), *views([]))).encode()).hexdigest()
+    return hashlib.sha256("".join((*tables(), *definitions([]), *views())).encode()).hexdigest()
 
 
 def inbox(name: str, side: str) -> str:
@@ -243,8 +277,8 @@ def _select(name: str) -> str:
     return definition(name).partition(f"create view {name} as\n")[2].rstrip().rstrip(";")
 
 
-def views(span_columns: list[str]) -> list[str]:
-    """Statements that make the views in the file.
+def definitions(span_columns: list[str]) -> list[str]:
+    """Statements that make views of all spans, and the relations computed from these.
 
     Args:
         span_columns: Of `spans`, in the order of its definition.
@@ -258,18 +292,26 @@ def views(span_columns: list[str]) -> list[str]:
         f"create view main.spans as "
         f"select {columns} from stored.spans union all select {columns} from stored.spans_inbox",
         *(
-            view
-            for relation in MERGED
-            for view in relation.views("view", f"(\n{relation.touched(f'stored.{relation.source}_inbox')}\n)")
-        ),
-        *(definition(name) for name in plain_views()),
-        *(
             f"create view definition.{name} as\n"
             + re.sub(
                 r"^from (spans|connections)$", lambda m: f"from {_SOURCES[m[1]]}", _select(name), flags=re.MULTILINE
             )
             for name in DEFINED
         ),
+    ]
+
+
+def views() -> list[str]:
+    """Statements that make the views of kept rows in the file, and those that read from them."""
+    return [
+        *(
+            view
+            for relation in MERGED
+            for view in relation.views(
+                "view", "tail", f"with tail as (\n{relation.touched(f'stored.{relation.source}_inbox')}\n)\n"
+            )
+        ),
+        *(definition(name) for name in plain_views()),
     ]
 
 

@@ -6,7 +6,7 @@ from telemetry.store.duck import Store
 from tests.cluster.nodes import Cluster
 
 RELATIONS = (
-    "spans", "connections", "steps", "durations", "sessions", "episodes", "samples", "ingest", "verdicts",
+    "spans", "connections", "ids", "steps", "durations", "sessions", "episodes", "samples", "ingest", "verdicts",
 )  # fmt: skip
 TYPES = {pa.string(): "String", pa.int64(): "Int64", pa.float64(): "Float64", pa.bool_(): "Bool"}
 VARIANTS = "attributes", "resource_attributes", "resource_entity_refs", "scope_attributes", "events", "links"

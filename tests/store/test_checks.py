@@ -22,6 +22,7 @@ def test_sound(store: Store) -> None:
     assert [(check.passed, check.rows) for check in verify(store)] == [
         (True, 2),
         (True, 2),
+        (True, 8),
         (True, 6),
         (True, 2 * len(attempt(1))),
     ]
@@ -34,8 +35,9 @@ def test_sound(store: Store) -> None:
         ("update stored.connections set region = 'elsewhere' where trace_id like '%2'", 0),
         ("delete from stored.connections where trace_id like '%2'", 0),
         ("update stored.connections set owner = 'nobody', rule = 'x' where trace_id like '%2'", 1),
-        ("update stored.steps set queue_ns = 1 where trace_id like '%2'", 2),
-        ("insert into stored.spans from stored.spans where trace_id like '%2' and name = 'connect'", 3),
+        ("update stored.steps set queue_ns = 1 where trace_id like '%2'", 3),
+        ("update stored.connections set session_hash = 0 where trace_id like '%2'", 2),
+        ("insert into stored.spans from stored.spans where trace_id like '%2' and name = 'connect'", 4),
     ],
 )
 def test_unsound(store: Store, damage: str, failing: int) -> None:

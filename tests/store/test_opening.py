@@ -85,7 +85,8 @@ def test_newer_schema(path: Path) -> None:
     assert (caught.value.found, caught.value.expected) == (99, 1)
 
 
-def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("regions", ["max(region)", "min(region)"], ids=["from its rows", "from all spans"])
+def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions: str) -> None:
     """A file whose relations were defined otherwise is brought up to date, waiting spans included."""
     rows = attempt(1)
     with Store.open(path) as store:
@@ -95,6 +96,7 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     read = relations.definition
     wider = {
         "spans": ("received_ns bigint not null", "received_ns bigint not null,\n  mood varchar"),
+        "connections": ("max(region)", regions),
     }
     monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
     with pytest.raises(SchemaMismatch):

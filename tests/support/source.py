@@ -8,7 +8,7 @@ import pyarrow as pa
 from telemetry import settings
 
 _RELATIONS = (
-    *("spans", "connections", "steps", "durations", "sessions", "episodes", "samples", "verdicts"),
+    *("spans", "connections", "ids", "steps", "durations", "sessions", "episodes", "samples", "verdicts"),
     *("ledger", "ingest"),
 )
 
