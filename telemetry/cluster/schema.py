@@ -18,7 +18,7 @@ The relations that reports read, under their own names, are those of all shards 
 - **Late is in time.** An attempt is kept in pieces, one of each insertion, by the day of the last thing heard in it.
   The pieces of a day merge in the background, and every question merges what is left.
 - **Days.** Everything is partitioned by day. A report with `since` reads no piece that is older than that by more than
-  `LONGEST_SESSION_NS`; the setting `SQL_telemetry_since_ns` carries the limit to the shards.
+  `LONGEST_SESSION_NS`; the setting `log_comment` carries the limit to the shards.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """Of what is on disk: counts up when a `stored_…` table changes. Views are made anew whenever their text changes."""
 VERSION_TABLE: Final = "telemetry_schema"
-SINCE_SETTING: Final = "SQL_telemetry_since_ns"
-"""`SQL_` is the prefix for settings of one's own in ClickHouse's stock configuration."""
+_SINCE: Final = "toInt64OrZero(extract(getSetting('log_comment'), '^telemetry since_ns=([0-9]+)$'))"
+"""`log_comment` is the one setting for texts of one's own that every server has and hands on to the shards."""
 LONGEST_SESSION_NS: Final = 7 * 86_400 * 10**9
 """Of a session that lives longer, a report whose range begins meanwhile sees the end alone."""
 
@@ -103,7 +103,7 @@ class Layout:
         return f" on cluster '{self.cluster}'" if self.on_cluster else ""
 
 
-def horizon(params: Mapping[str, object]) -> dict[str, int]:
+def horizon(params: Mapping[str, object]) -> dict[str, str]:
     """The setting that keeps a report from reading pieces older than any that it asks for."""
     since, until = params.get("since"), params.get("until")
     if not isinstance(since, int):
@@ -113,7 +113,7 @@ def horizon(params: Mapping[str, object]) -> dict[str, int]:
         since = min(
             since, before if isinstance(before, int) else 2 * since - (until if isinstance(until, int) else since)
         )
-    return {SINCE_SETTING: max(0, since - _LOOK_BACK_NS - LONGEST_SESSION_NS)}
+    return {"log_comment": f"telemetry since_ns={max(0, since - _LOOK_BACK_NS - LONGEST_SESSION_NS)}"}
 
 
 @cache
@@ -213,7 +213,8 @@ def _stored(layout: Layout, name: str, columns: dict[str, str], engine: str, ord
     """A table on disk, and how long it keeps rows."""
     moment = _DAY_NS.get(name, "minute_ns")
     day = f"toDate(fromUnixTimestamp64Nano({moment}, 'UTC'))"
-    listed = ",\n".join(f"  `{column}` {kind}" for column, kind in columns.items())
+    codec = " codec(ZSTD(1))" if name == "spans" else ""  # most of the room, and the least read
+    listed = ",\n".join(f"  `{column}` {kind}{codec}" for column, kind in columns.items())
     yield (
         layout.create("table if not exists", f"stored_{name}") + f" (\n{listed}\n) "
         f"engine = {_engine(layout, engine)}\npartition by {day}\norder by ({order})\nsettings ttl_only_drop_parts = 1"
@@ -312,7 +313,7 @@ def _merged(relation: Merged) -> str:
             *(f"  {_MERGE[kind].format(f'kept.{name}')} as {name}" for name, kind in relation.aggregates.items()),
         )
     )
-    recent = f"where kept.{_DAY_NS.get(relation.name, 'minute_ns')} >= getSettingOrDefault('{SINCE_SETTING}', 0)"
+    recent = f"where kept.{_DAY_NS.get(relation.name, 'minute_ns')} >= {_SINCE}"
     keys = ", ".join(f"kept.{key}" for key in relation.keys)
     final = translated(f"with merged as (select 1) {relation.final}", relation.name, ())
     _, _, outer = final.partition(") ")

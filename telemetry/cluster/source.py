@@ -96,20 +96,9 @@ def read(url: str) -> tuple[Address, str]:
 class Cluster:
     """A ClickHouse cluster, asked through one of its nodes, by several threads at once."""
 
-    def __init__(
-        self,
-        client: "Client",
-        address: Address,
-        *,
-        prunes: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Args:
-        prunes: whether the server takes the setting that says how far back a report reads.
-        """
+    def __init__(self, client: "Client", address: Address, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.address = address
         self._client = client
-        self._prunes = prunes
         self._clock = clock
 
     @property
@@ -132,7 +121,7 @@ class Cluster:
     @contextmanager
     def reader(self) -> "Iterator[Reader]":
         """Asks one thing after another; another thread may cancel it."""
-        yield Reader(self._client, self.address, prunes=self._prunes)
+        yield Reader(self._client, self.address)
 
     def info(self) -> dict[str, Any]:
         """What the cluster holds, for `telemetry store info` and the pages.
@@ -165,10 +154,9 @@ class Cluster:
 class Reader:
     """Asks a cluster, one query at a time; `cancel` may come from any thread. Made by `Cluster.reader`."""
 
-    def __init__(self, client: "Client", address: Address, *, prunes: bool) -> None:
+    def __init__(self, client: "Client", address: Address) -> None:
         self._client = client
         self._address = address
-        self._prunes = prunes
         self._busy = threading.Lock()
         self._cancelled = False
         self._query_id = ""
@@ -181,8 +169,7 @@ class Reader:
         types = tuple((name, type_of(value)) for name, value in given.items())
         statement = translated(sql, "the statement", types)
         limits: dict[str, object] = {} if timeout_s is None else {"max_execution_time": timeout_s}
-        if self._prunes:
-            limits |= schema.horizon(given)
+        limits |= schema.horizon(given)
         bound = {name: value for name, value in given.items() if value is not None}
         with self._busy, _errors(self._address):
             if self._cancelled:
@@ -231,14 +218,14 @@ def opened(url: str) -> Iterator[Cluster]:
     try:
         check_catalogue()
         with _errors(address):
-            prunes = _check_schema(client, address)
-        yield Cluster(client, address, prunes=prunes)
+            _check_schema(client, address)
+        yield Cluster(client, address)
     finally:
         client.close()
 
 
-def _check_schema(client: "Client", address: Address) -> bool:
-    """Whether the server takes settings of ours; a schema of another release is refused.
+def _check_schema(client: "Client", address: Address) -> None:
+    """Refuse a schema of another release.
 
     Raises:
         SchemaMismatch: what is on disk is of another version.
@@ -247,8 +234,6 @@ def _check_schema(client: "Client", address: Address) -> bool:
     found = schema.found(client, address)
     if found and found.fingerprint != schema.fingerprint():
         raise StoreError(f"{address} has the definitions of another release; bring it up with `telemetry store init`")
-    prefixes = client.query("select value from system.server_settings where name = 'custom_settings_prefixes'")
-    return any("SQL_" in row[0] for row in prefixes.result_rows)
 
 
 @cache

@@ -135,7 +135,6 @@ def _config(home: Path, shard: int, tcp: int, http: int, shards: str) -> str:
 <users_config>{home}/users.xml</users_config>
 <listen_host>127.0.0.1</listen_host><tcp_port>{tcp}</tcp_port><http_port>{http}</http_port>
 <remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>
-<custom_settings_prefixes>SQL_</custom_settings_prefixes>
 <macros><cluster>{CLUSTER}</cluster><shard>{shard}</shard><replica>1</replica></macros>
 </clickhouse>
 """

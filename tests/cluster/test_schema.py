@@ -131,14 +131,31 @@ def test_an_attempt_is_on_one_shard(cluster: Cluster, asked: source.Cluster) -> 
 
 def test_a_report_reads_back_as_far_as_it_may_need() -> None:
     """The setting leaves room for sessions that began before, and for the range that is compared with."""
-    day = fleet.DAY_NS
+
+    def days(**params: int | None) -> float:
+        given = {name: value and value * fleet.DAY_NS for name, value in params.items()}
+        return int(schema.horizon(given)["log_comment"].removeprefix("telemetry since_ns=")) / fleet.DAY_NS
 
     assert schema.horizon({}) == {}
-    assert schema.horizon({"since": 100 * day, "until": 101 * day}) == {schema.SINCE_SETTING: 92 * day}
-    assert schema.horizon({"since": 100 * day, "until": 103 * day, "before_since": None}) == {
-        schema.SINCE_SETTING: 89 * day
-    }
-    assert schema.horizon({"since": 3 * day, "until": 4 * day}) == {schema.SINCE_SETTING: 0}
+    assert days(since=100, until=101) == 92
+    assert days(since=100, until=103, before_since=None) == 89
+    assert days(since=100, until=103, before_since=50) == 42
+    assert days(since=3, until=4) == 0
+
+
+@pytest.mark.real
+def test_what_is_older_is_not_read(cluster: Cluster, asked: source.Cluster) -> None:
+    """The limit reaches every shard, and leaves out the days before it."""
+    counts = []
+    for day in (0, 1, 9):
+        comment = schema.horizon(
+            {"since": fleet.START_NS + day * fleet.DAY_NS + schema.LONGEST_SESSION_NS + fleet.DAY_NS}
+        )
+        with cluster.nodes[0].client("telemetry", **comment) as client:
+            counts.append(client.command("select count() from connections"))
+
+    assert counts[0] == asked.query("select count(*) as n from connections")["n"][0].as_py()
+    assert counts[0] > counts[1] > counts[2] == 0
 
 
 def test_statements_follow_the_layout() -> None:
