@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 GENERATION: Final = 2_000_000
 """Hashes in a generation, 16 MB. Two are kept, so the window is the last 2 to 4 million spans:
 half a minute at 75,000 spans/s, half an hour at 1,000. SDKs stop sending again after ten seconds."""
-_FRESH: Final = 131_072
-"""Hashes kept as a set before they are merged into the sorted array: one merge takes up to 50 ms."""
 NEVER_NS: Final = 2**63 - 1
 """Later than any arrival."""
 
@@ -25,9 +23,9 @@ class Recent:
 
     def __init__(self, generation: int = GENERATION) -> None:
         self._generation = generation
-        self._fresh: set[int] = set()
-        self._young: Hashes = np.empty(0, np.uint64)
-        self._old: Hashes = np.empty(0, np.uint64)
+        self._young: list[Hashes] = []
+        """Sorted runs, each more than twice as long as the next: so there are few, and each hash is merged rarely."""
+        self._old: list[Hashes] = []
         self._young_since_ns = self._old_since_ns = NEVER_NS
 
     @property
@@ -39,10 +37,8 @@ class Recent:
         """Which of them were perhaps seen before, or are there twice."""
         asked, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         known = counts > 1
-        for generation in (self._young, self._old):
-            known |= _contained(generation, asked)
-        if not self._fresh.isdisjoint(asked.tolist()):
-            known |= np.fromiter((value in self._fresh for value in asked.tolist()), np.bool_, asked.size)
+        for run in (*self._young, *self._old):
+            known |= _contained(run, asked)
         return known[places]
 
     def add(self, hashes: Hashes, arrived_ns: int) -> None:
@@ -52,15 +48,13 @@ class Recent:
             arrived_ns: when the first of them arrived.
         """
         self._young_since_ns = min(self._young_since_ns, arrived_ns)
-        self._fresh.update(hashes.tolist())
-        if len(self._fresh) < min(_FRESH, self._generation):
-            return
-        fresh = np.fromiter(self._fresh, np.uint64, len(self._fresh))
-        self._fresh.clear()
-        # A stable sort of two sorted runs is one merge.
-        self._young = np.sort(np.concatenate([self._young, np.sort(fresh)]), kind="stable")
-        if self._young.size >= self._generation:
-            self._old, self._young = self._young, np.empty(0, np.uint64)
+        run = np.sort(hashes)
+        while self._young and self._young[-1].size <= 2 * run.size:
+            # A stable sort of two sorted runs is one merge.
+            run = np.sort(np.concatenate([self._young.pop(), run]), kind="stable")
+        self._young.append(run)
+        if sum(one.size for one in self._young) >= self._generation:
+            self._old, self._young = self._young, []
             self._old_since_ns, self._young_since_ns = self._young_since_ns, NEVER_NS
 
 
