@@ -10,7 +10,9 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +25,12 @@ from tests.support.spans import attempt, foreign, moved, table
 MODES = ("load", "tend", "prune", "backup", "migrate")
 STORE_KILLS = 10
 """That one store survives."""
+STORES_AT_ONCE = 2
 LONG_AGO_NS = -2000 * DAY_NS
 REQUEST = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
+
+
+_adding = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -49,35 +55,55 @@ class Tally:
             f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong"
         )
 
+    def add(self, other: "Tally") -> None:
+        """Count another one's, and say how far it is every ten kills. Any thread may call it."""
+        with _adding:
+            self.kills += other.kills
+            self.busy += other.busy
+            self.requests += other.requests
+            self.lost += other.lost
+            self.doubled += other.doubled
+            self.wrong += other.wrong
+            if self.kills % 10 == 0:
+                print(self, file=sys.stderr, flush=True)
+
     @property
     def passed(self) -> bool:
         return not (self.lost or self.doubled or self.wrong)
 
 
 def run(kills: int, *, seed: int = 1, modes: tuple[str, ...] = MODES, longest_s: float = 1.0) -> Tally:
-    """Kill `kills` times, on a few stores that each survive many kills."""
-    chance = random.Random(seed)
+    """Kill `kills` times, on a few stores that each survive many kills, two at a time: most of a kill is waiting."""
     tally = Tally()
-    with tempfile.TemporaryDirectory() as folder:
-        acknowledged: set[int] = set()
-        for number in range(kills):
-            path = Path(folder) / f"store-{number // STORE_KILLS}.duckdb"
-            if number % STORE_KILLS == 0:
-                acknowledged = set()
-                with Store.open(path) as store:
-                    # For pruning to find something, each time.
-                    store.commit([moved(REQUEST, 15 * 16**7 + n, by_ns=LONG_AGO_NS) for n in range(50)])
-            mode = modes[number % len(modes)]
-            said = _kill_one(path, 1 + number * 10_000, mode, chance.uniform(0.0, longest_s))
-            acks = {int(line.removeprefix("ack ")) for line in said if line.startswith("ack ")}
-            acknowledged |= acks
-            tally.kills += 1
-            tally.busy += [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
-            tally.requests += len(acks)
-            _examine(path, acknowledged, acks, tally)
-            if tally.kills % 10 == 0:
-                print(tally, file=sys.stderr)
+    numbers = range(kills)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(STORES_AT_ONCE) as pool:
+        stores = [numbers[start : start + STORE_KILLS] for start in range(0, kills, STORE_KILLS)]
+        ended = [pool.submit(_kill_often, Path(folder), some, seed, modes, longest_s, tally) for some in stores]
+        for one in ended:
+            one.result()
     return tally
+
+
+def _kill_often(
+    folder: Path, numbers: range, seed: int, modes: tuple[str, ...], longest_s: float, tally: Tally
+) -> None:
+    """Kill so many times on one store, and remove it."""
+    chance = random.Random(f"{seed} {numbers.start}")
+    path = folder / f"store-{numbers.start}.duckdb"
+    acknowledged: set[int] = set()
+    with Store.open(path) as store:
+        # For pruning to find something, each time.
+        store.commit([moved(REQUEST, 15 * 16**7 + n, by_ns=LONG_AGO_NS) for n in range(50)])
+    for number in numbers:
+        said = _kill_one(path, 1 + number * 10_000, modes[number % len(modes)], chance.uniform(0.0, longest_s))
+        acks = {int(line.removeprefix("ack ")) for line in said if line.startswith("ack ")}
+        acknowledged |= acks
+        found = _examined(path, acknowledged, acks)
+        found.kills = 1
+        found.busy = [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
+        found.requests = len(acks)
+        tally.add(found)
+    path.unlink()
 
 
 def _kill_one(path: Path, first: int, mode: str, after_s: float) -> list[str]:
@@ -101,8 +127,9 @@ def _kill_one(path: Path, first: int, mode: str, after_s: float) -> list[str]:
     return said
 
 
-def _examine(path: Path, acknowledged: set[int], last: set[int], tally: Tally) -> None:
+def _examined(path: Path, acknowledged: set[int], last: set[int]) -> Tally:
     """Open the store again; send once more what was acknowledged last, as a sender would whose answer got lost."""
+    tally = Tally()
     with Store.open(path) as store:
         store.commit([moved(REQUEST, number, by_ns=number * 10**9) for number in sorted(last)[-5:]])
         found = {
@@ -117,6 +144,7 @@ def _examine(path: Path, acknowledged: set[int], last: set[int], tally: Tally) -
                 tally.doubled += check.differing
             elif not check.passed:
                 tally.wrong.append(f"{check.name}: {check.example}")
+    return tally
 
 
 if __name__ == "__main__":
