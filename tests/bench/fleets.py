@@ -52,6 +52,7 @@ def stored(folder: Path, size: Size) -> tuple[Path, Path]:
     once = folder / f"{size.spans // size.copies}-{size.days:g}.duckdb"
     if not once.exists():
         fill(once, size)
+    renew(once)
     if size.copies == 1:
         return once, once
     many = folder / f"{size.spans}-{size.days:g}.duckdb"
@@ -59,7 +60,15 @@ def stored(folder: Path, size: Size) -> tuple[Path, Path]:
         begun = time.perf_counter()
         multiply(once, many, size.copies)
         print(f"  copied {size.copies} times in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    renew(many)
     return many, once
+
+
+def renew(path: Path) -> None:
+    """Bring a store that another version made up to date."""
+    begun = time.perf_counter()
+    Store.open(path).close()
+    print(f"  opened {path.name} for writing in {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 def fill(path: Path, size: Size) -> None:
@@ -90,6 +99,7 @@ def multiply(base: Path, target: Path, copies: int) -> None:
         for name, columns in tables:
             if "start_ns" not in columns:
                 continue
+            columns = [column for column in columns if not column.endswith("_hash")]  # of ids, which will be others
             copied = ", ".join(f"{_copied(column)} as {column}" for column in columns)
             for since in range(first, last + 1, fleet.DAY_NS):
                 connection.execute(
@@ -97,6 +107,7 @@ def multiply(base: Path, target: Path, copies: int) -> None:
                     f"from base.stored.{name}, range({copies}) as copies(copy) "
                     f"where start_ns >= {since} and start_ns < {since + fleet.DAY_NS} order by start_ns"
                 )
+        connection.execute("update stored.store set definitions = 'copied'")  # so that hashes are computed on opening
         connection.execute("checkpoint")
 
 
