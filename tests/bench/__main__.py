@@ -1,4 +1,4 @@
-"""Run every benchmark, or those named: `python -m tests.bench [connector|decode|store|reports …]`.
+"""Run every benchmark, or those named: `python -m tests.bench [cluster|connector|decode|store|reports …]`.
 
 Each `bench_NAME.py` beside this file has a `main()` that prints its table and returns its figures.
 The figures go to `results/<date>-<machine>.json`, with the versions that made them.
