@@ -37,8 +37,7 @@ with attempts as (
         and ($detail is null or detail = $detail)
         and ($failing_step is null or failing_step = $failing_step)
         then coalesce(episode_id, attempt_id)
-    end as failed_episode,
-    count(*) as attempts
+    end as failed_episode
   from connections
   where start_ns >= $since
     and start_ns < $until
@@ -50,17 +49,13 @@ with attempts as (
     and ($environment is null or environment = $environment)
     and ($synthetic or synthetic is null)
     and outcome in ('connected', 'failed')
-  group by 1, 2, 3, 4, 5, 6, 7, 8, 9
 ),
 rated as (
   select
     *,
-    attempts * sum(case when failed_episode is not null then attempts else 0 end) over (partition by hour)
-      / sum(attempts) over (partition by hour) as expected,
-    attempts * sum(case when route is not null and failed_episode is not null then attempts else 0 end)
-      over (partition by hour)
-      / nullif(sum(case when route is not null then attempts else 0 end) over (partition by hour), 0)
-      as expected_of_route
+    count(failed_episode) over (partition by hour) / count(*) over (partition by hour) as expected,
+    count(case when route is not null then failed_episode end) over (partition by hour)
+      / nullif(count(route) over (partition by hour), 0) as expected_of_route
   from attempts
 ),
 by_attributes as (
@@ -73,13 +68,13 @@ by_attributes as (
     route,
     client,
     failed_episode,
-    sum(attempts) as attempts,
+    count(*) as attempts,
     sum(expected) as expected,
     sum(expected_of_route) as expected_of_route
   from rated
   group by 1, 2, 3, 4, 5, 6, 7, 8
 ),
-by_client as (
+by_episode as (
   select
     dimension,
     case dimension
@@ -96,10 +91,9 @@ by_client as (
       when 'client_version, runtime' then concat(client_version, ', ', runtime)
     end as value,
     client,
+    failed_episode,
     sum(attempts) as attempts,
-    sum(case when dimension = 'route' then expected_of_route else expected end) as expected,
-    sum(case when failed_episode is not null then attempts else 0 end) as failed,
-    count(distinct failed_episode) as failed_episodes
+    sum(case when dimension = 'route' then expected_of_route else expected end) as expected
   from by_attributes
   cross join (
     select 'region' as dimension, false as is_pair
@@ -115,6 +109,18 @@ by_client as (
     union all select 'client_version, runtime', true
   ) as dimensions
   where (not is_pair or $pairs) and (dimension <> 'route' or route is not null)
+  group by 1, 2, 3, 4
+),
+by_client as (
+  select
+    dimension,
+    value,
+    client,
+    sum(attempts) as attempts,
+    sum(expected) as expected,
+    sum(case when failed_episode is not null then attempts else 0 end) as failed,
+    count(failed_episode) as failed_episodes
+  from by_episode
   group by 1, 2, 3
 ),
 by_value as (
@@ -133,46 +139,33 @@ by_value as (
   from by_client
   group by 1, 2
 ),
-rests as (
+others as (
   select
     *,
     sum(attempts) over (partition by dimension) - attempts as rest_attempts,
     sum(failed) over (partition by dimension) - failed as rest_failed,
-    sum(case when attempts >= $least then 1 else 0 end) over () as compared
-  from by_value
-),
-others as (
-  select
-    *,
+    ln(sum(case when attempts >= $least then 1 else 0 end) over () / 0.05) as least_evidence,
     attempts - top_attempts as other_attempts,
     failed - top_failed as other_failed,
     expected - top_expected as other_expected
-  from rests
-  where attempts >= $least
+  from by_value
 ),
 tests as (
   select
     *,
-    case
-      when failed > expected
-        then failed * ln(failed / expected)
-          + case
-            when failed < attempts then (attempts - failed) * ln((attempts - failed) / (attempts - expected)) else 0
-          end > ln(compared / 0.05)
-      else false
-    end as stands_out,
-    case
-      when other_failed > other_expected
-        then other_failed * ln(other_failed / other_expected)
-          + case
-            when other_failed < other_attempts
-              then (other_attempts - other_failed)
-                * ln((other_attempts - other_failed) / (other_attempts - other_expected))
-            else 0
-          end > ln(compared / 0.05)
-      else false
-    end as others_stand_out
+    failed > expected
+      and failed * ln(greatest(1.0 * failed, 0.000001) / greatest(expected, 0.000001))
+        + (attempts - failed)
+          * ln(greatest(1.0 * (attempts - failed), 0.000001) / greatest(attempts - expected, 0.000001))
+      > least_evidence as stands_out,
+    other_failed > other_expected
+      and other_failed * ln(greatest(1.0 * other_failed, 0.000001) / greatest(other_expected, 0.000001))
+        + (other_attempts - other_failed)
+          * ln(greatest(1.0 * (other_attempts - other_failed), 0.000001)
+            / greatest(other_attempts - other_expected, 0.000001))
+      > least_evidence as others_stand_out
   from others
+  where attempts >= $least
 )
 select
   dimension,
