@@ -122,10 +122,12 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     views = connection.execute("select schema_name, view_name from duckdb_views() where not internal").fetchall()
     for schema, name in views:
         connection.execute(f'drop view if exists {schema}."{name}"')
-    connection.execute("create temp table arrived as from stored.spans_a union all by name from stored.spans_b")
     for side in relations.SIDES:
+        connection.execute(f"create temp table arrived as from stored.spans_{side}")
         connection.execute(f"drop table stored.spans_{side}")
         connection.execute(relations.inbox("spans", side))
+        connection.execute(f"insert into stored.spans_{side} by name from arrived")
+        connection.execute("drop table arrived")
     have = {
         name
         for (name,) in connection.execute(
@@ -136,23 +138,16 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     for name, kind in columns:
         if name not in have:
             connection.execute(f"alter table stored.spans add column {name} {kind}")
-    connection.execute("insert into stored.spans by name from arrived")
     for statement in relations.definitions([name for name, _ in columns]):
         connection.execute(statement)
     means = _meaning(connection)
     for relation in relations.MERGED:
         name = relation.name
         connection.execute(f"alter table stored.{name} rename to outdated")
-        connection.execute(relation.table)
-        if relation.source != "spans":  # what it was computed from is gone
-            connection.execute(relation.derive("stored.outdated"))
-        elif meant.get(name) == means[name]:
-            connection.execute(relation.derive("stored.outdated"))
-            connection.execute(relation.fold("arrived", into=f"stored.{name}"))
-        else:
-            connection.execute(relation.fold("stored.spans", into=f"stored.{name}"))
+        # Made with its rows: DuckDB 2.0 does not read rows that join a table in the transaction that makes it.
+        same = relation.source != "spans" or meant.get(name) == means[name]  # what the ledger held is gone
+        connection.execute(relation.derived("stored.outdated") if same else relation.computed("stored.spans"))
         connection.execute("drop table stored.outdated")
-    connection.execute("drop table arrived")
     for statement in relations.views():
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])

@@ -115,15 +115,18 @@ class Merged:
 
     @property
     def table(self) -> str:
-        """Make the table of rows that are kept."""
-        return f"create table stored.{self.name} as\n{self._rows(f'stored.{self.source}_a')} limit 0"
+        """Make the table of rows that are kept, empty."""
+        return f"{self.computed(f'stored.{self.source}_a')} limit 0"
 
-    def derive(self, kept: str) -> str:
-        """Fill the table from the merged columns of another one: only what is derived from them is computed."""
+    def computed(self, source: str) -> str:
+        """Make the table with what all rows of a source say."""
+        return f"create table stored.{self.name} as\n{self._rows(source)}"
+
+    def derived(self, kept: str) -> str:
+        """Make the table from the merged columns of another one: only what is derived from them is computed."""
         columns = ", ".join((*self.keys, *self.aggregates))
-        return (
-            f"insert into stored.{self.name} by name\nwith merged as (select {columns} from {kept}),\n{self._derived()}"
-        )
+        merged = f"with merged as (select {columns} from {kept})"
+        return f"create table stored.{self.name} as\n{merged},\n{self._derived()}"
 
     def fold(self, inbox: str, *, into: str) -> str:
         """Merge what an inbox says into kept rows.

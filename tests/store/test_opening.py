@@ -109,6 +109,31 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions
     assert all(check.passed for check in checks), checks
 
 
+def test_many_rows(path: Path) -> None:
+    """Of relations that are brought up to date every row is read, also where they have several row groups."""
+    with Store.open(path) as store:
+        store.commit([table(attempt(1))])
+        store.tend(now=True)
+    with duckdb.connect(str(path)) as connection:
+        for name in ("connections", "steps"):
+            connection.execute(
+                f"insert into stored.{name} "
+                f"select kept.* replace (printf('ffff%028x', number) as trace_id) "
+                f"from (from stored.{name} limit 1) as kept, range(1, 150001) as numbers(number)"
+            )
+        connection.execute("update stored.store set definitions = 'older'")
+    counts = "select (select count(trace_id) from connections) + (select count(trace_id) from steps) as n"
+
+    with Store.open(path) as store:
+        renewed = store.query(counts).to_pylist()
+        store.tend(now=True)
+        steps_of_one = len(store.query("from steps where trace_id = $id", {"id": attempt(1)[0]["trace_id"]}))
+    with Store.open(path, read_only=True) as store:
+        reopened = store.query(counts).to_pylist()
+
+    assert renewed == reopened == [{"n": 300_000 + 1 + steps_of_one}]
+
+
 def test_a_column_that_is_derived_newly(path: Path) -> None:
     """What the ledger said is kept when a column is derived from it that an older file lacks."""
     with Store.open(path) as store:
