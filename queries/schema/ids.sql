@@ -1,7 +1,8 @@
 -- One row per attempt and id that names it: its own, its session's, its episode's and its trace's.
 --
--- Look one up with `where id_hash = md5_number_lower($id) % 4294967296 and id = $id`: comparing the numbers first is some
--- seventy times faster than comparing texts, and 100 million spans have more than twenty million ids.
+-- Look one up with `where id_hash = md5_number_lower($id) % 4294967296 group by trace_id having bool_or(id = $id)`:
+-- 100 million spans have more than twenty million ids, and comparing numbers, and the few texts that are left, takes
+-- 48 ms there on two cores; comparing texts as well takes 80 ms.
 
 create view ids as
 select
