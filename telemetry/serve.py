@@ -19,9 +19,9 @@ import pyarrow as pa
 import uvicorn
 from starlette.types import ASGIApp
 
-from telemetry import settings, upkeep
+from telemetry import settings
+from telemetry.alerts.watch import Plan, Watch
 from telemetry.errors import ServerError, UsageError
-from telemetry.prometheus import store_figures
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
 from telemetry.receiver.tls import Tls
@@ -31,8 +31,9 @@ from telemetry.store.checks import sizes
 from telemetry.store.duck import Store
 from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
-from telemetry.watch import Plan, Watch
-from telemetry.web import LOOPBACK_NAMES, QUERY_LIMIT_S, pages_app
+from telemetry.web import upkeep
+from telemetry.web.app import LOOPBACK_NAMES, QUERY_LIMIT_S, pages_app
+from telemetry.web.prometheus import store_figures
 
 if TYPE_CHECKING:
     from telemetry.cluster.source import Cluster

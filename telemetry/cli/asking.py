@@ -160,14 +160,15 @@ def check(rules: Path, format: str, store: str | None) -> None:
     A rule on a share fires when its whole interval is beyond the limit, and never on fewer cases than it asks for.
     A ClickHouse cluster (--store clickhouse://…) is held against the same rules.
     """
-    from telemetry import alerts, source
+    from telemetry import source
+    from telemetry.alerts import judging
     from telemetry.formats import jsonable
 
-    wanted = alerts.read_rules(rules)
+    wanted = judging.read_rules(rules)
     with source.opened(store) as asked:
-        findings = alerts.check(wanted, asked.report)
+        findings = judging.check(wanted, asked.report)
     if format == "json":
         click.echo(json.dumps([jsonable(finding.to_dict()) for finding in findings], indent=1, ensure_ascii=False))
     else:
-        click.echo(printable(alerts.as_text(findings)))
-    raise click.exceptions.Exit(alerts.exit_code(findings))
+        click.echo(printable(judging.as_text(findings)))
+    raise click.exceptions.Exit(judging.exit_code(findings))

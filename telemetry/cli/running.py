@@ -18,8 +18,8 @@ from telemetry.cli.output import narrate
 from telemetry.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from telemetry.alerts.watch import Plan
     from telemetry.receiver.tls import Tls
-    from telemetry.watch import Plan
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -178,7 +178,8 @@ def _plan(rules: Path, check_every: str) -> "Plan":
     Raises:
         UsageError: one of them, or the file, cannot be used.
     """
-    from telemetry import alerts, reports, watch, webhook
+    from telemetry import reports
+    from telemetry.alerts import judging, watch, webhook
 
     try:
         every_s = reports.duration_ns(check_every) / 1e9
@@ -186,8 +187,8 @@ def _plan(rules: Path, check_every: str) -> "Plan":
         every_s = 0.0
     if not 1 <= every_s <= 86_400:
         raise UsageError(f"--check-every takes a duration from 1s to 1d, and was given {check_every!r}")
-    hooks = webhook.read_webhooks(rules, alerts.read_file(rules), os.environ)
-    return watch.Plan(alerts.read_rules(rules), hooks, every_s)
+    hooks = webhook.read_webhooks(rules, judging.read_file(rules), os.environ)
+    return watch.Plan(judging.read_rules(rules), hooks, every_s)
 
 
 @asynccontextmanager
@@ -292,28 +293,28 @@ def demo(sessions: int, seed: int, store: Path | None, pages_port: int | None, o
 
 
 async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, once: bool) -> None:
-    from telemetry import demo
     from telemetry.cli.output import progress, write_table
+    from telemetry.demo import pipeline
     from telemetry.serve import Doors
     from telemetry.source import opened
     from telemetry.support.text import render
 
-    visits = demo.plan(sessions, seed)
+    visits = pipeline.plan(sessions, seed)
     failed: dict[str, str] = {}
     begun = datetime.now(UTC)
     doors = Doors(grpc_port=0, http_port=0, pages_port=_free_pages_port() if pages_port is None else pages_port)
     async with AsyncExitStack() as stack:
         with progress(len(visits), "sessions") as advance:
 
-            def done(seen: demo.Seen) -> None:
+            def done(seen: pipeline.Seen) -> None:
                 if seen.error and seen.attempt_id:
                     failed[seen.scenario] = seen.attempt_id
                 advance(f"{seen.scenario}: {seen.error or 'connected'}")
 
-            addresses = await stack.enter_async_context(demo.demonstration(store, doors, visits, done))
+            addresses = await stack.enter_async_context(pipeline.demonstration(store, doors, visits, done))
         with opened(addresses.pages) as asked:
             table = await asyncio.to_thread(asked.report, "failure_rate", {"by": "reason", "since": "1h"})
-            told = await asyncio.to_thread(asked.story, demo.worth_telling(failed)) if failed else None
+            told = await asyncio.to_thread(asked.story, pipeline.worth_telling(failed)) if failed else None
         click.echo("telemetry report failure_rate --by reason --since 1h")
         write_table(table, "table", None)
         if told:

@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from telemetry import reports, source
-from telemetry.alerts import Rule
+from telemetry.alerts.judging import Rule
+from telemetry.alerts.watch import Plan
 from telemetry.cli.app import root
 from telemetry.errors import UsageError
 from telemetry.serve import Doors, showing
 from telemetry.store.duck import Store
-from telemetry.watch import Plan
 from tests.cluster.nodes import Cluster
 
 pytestmark = pytest.mark.real

@@ -17,7 +17,7 @@ import uvicorn
 from telemetry.simulator import fleet
 from telemetry.simulator.fleet import Effect
 from telemetry.store.duck import Store
-from telemetry.web import pages_app
+from telemetry.web.app import pages_app
 
 CHROMIUM: Final = shutil.which("chromium")
 MISSING: Final = "Chromium is not installed, so the pages are not tested; run `apt-get install chromium`"

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from telemetry.store.duck import Store
-from telemetry.web import pages_app
+from telemetry.web.app import pages_app
 from tests.support.spans import T0, attempt, foreign, table
 
 RANGE = {"start": str(T0 // 1000 - 1), "end": str(T0 // 1000 + 10**9)}

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from telemetry.child import Parent, child
+from telemetry.demo.child import Parent, child
 from telemetry.errors import TelemetryError
 
 pytestmark = pytest.mark.real

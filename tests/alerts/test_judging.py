@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from telemetry import alerts, reports
-from telemetry.alerts import Rule, Status, judge
+from telemetry import reports
+from telemetry.alerts import judging
+from telemetry.alerts.judging import Rule, Status, judge
 from telemetry.errors import BadParameter, ExitCode, UnknownReport, UsageError
 from telemetry.simulator import fleet
 from tests.support.source import MemorySource
@@ -41,7 +42,7 @@ def test_rules_are_read(tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(GOOD)
 
-    assert alerts.read_rules(file) == (
+    assert judging.read_rules(file) == (
         Rule(
             name="too many attempts fail",
             report="failure_rate",
@@ -78,13 +79,13 @@ def test_bad_files_are_refused(tmp_path: Path, text: str, error: type[Exception]
     file.write_text(text)
 
     with pytest.raises(error, match=message):
-        alerts.read_rules(file)
+        judging.read_rules(file)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is a usage error."""
     with pytest.raises(UsageError, match="cannot read the rules"):
-        alerts.read_rules(tmp_path / "none.toml")
+        judging.read_rules(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(
@@ -163,12 +164,12 @@ def test_every_row_is_judged_the_worst_first() -> None:
     found = judge(rule(where={"kind": 1}), table)
 
     assert [(one.status, one.row) for one in found] == [(Status.FIRING, {"step": "b"}), (Status.OK, {"step": "a"})]
-    assert alerts.as_text(found).splitlines() == [
+    assert judging.as_text(found).splitlines() == [
         "FIRING   r [b]: failure_ratio is 0.9, above 0.1",
         "OK       r [a]: failure_ratio is 0, not above 0.1",
     ]
-    assert alerts.exit_code(found) is ExitCode.CONNECTION_FAILED
-    assert alerts.exit_code(found[1:]) is ExitCode.OK
+    assert judging.exit_code(found) is ExitCode.CONNECTION_FAILED
+    assert judging.exit_code(found[1:]) is ExitCode.OK
 
 
 def test_missing_data() -> None:
@@ -190,11 +191,11 @@ def test_a_column_that_is_not_there() -> None:
 
 def test_the_rules_to_start_from() -> None:
     """The rules that come with the package are understood, and on a fleet where nothing was planted none fires."""
-    rules = alerts.read_rules(Path(alerts.__file__).with_name("alerts.toml"))
+    rules = judging.read_rules(Path(judging.__file__).with_name("alerts.toml"))
     source = MemorySource(*fleet.generate(2000, days=1.0, sample_every_s=0))
     now_ns = fleet.START_NS + 15 * 3600 * 10**9
 
-    found = alerts.check(rules, lambda name, params: reports.execute(name, params, source, now_ns=now_ns))
+    found = judging.check(rules, lambda name, params: reports.execute(name, params, source, now_ns=now_ns))
 
     assert {one.rule for one in found} == {rule.name for rule in rules}
     assert {one.rule for one in found if one.status is Status.FIRING} == {"no telemetry arrives"}  # no receiver here
@@ -209,7 +210,7 @@ def test_rules_ask_reports() -> None:
         rule(report="step_durations", column="p95_ms", above=10, params={"since": "2h", "bucket": "all"}),
     ]
 
-    found = alerts.check(
+    found = judging.check(
         asked, lambda name, params: reports.execute(name, params, source, now_ns=T0 + 3600 * 1_000_000_000)
     )
 

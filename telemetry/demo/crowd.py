@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from telemetry import semconv
-from telemetry.child import Parent
 from telemetry.connector.media import MediaUnavailable, synthetic
 from telemetry.connector.plan import Limits, Retry, UserMedia
 from telemetry.connector.scene import Scene
 from telemetry.connector.tracing import set_up_tracing
+from telemetry.demo.child import Parent
 from telemetry.errors import ConnectionFailed
 from telemetry.semconv import Detail
 from telemetry.simulator.scenarios import SCENARIOS, Client

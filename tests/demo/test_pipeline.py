@@ -12,33 +12,33 @@ from pathlib import Path
 import httpx
 import pytest
 
-from telemetry import demo
+from telemetry.demo import pipeline
 from telemetry.simulator.scenarios import MIX_WEIGHTS, SCENARIOS
 
 
 def test_the_plan_has_every_scenario_and_a_working_day() -> None:
     """Every scenario is played at least once; what is beyond comes from the mix, mostly sessions that work."""
-    visits = demo.plan(300, seed=0)
+    visits = pipeline.plan(300, seed=0)
     counts = Counter(visit.scenario for visit in visits)
 
     assert len(visits) == 300
     assert set(counts) == set(SCENARIOS)
     assert all(counts[name] == 1 for name in set(SCENARIOS) - set(MIX_WEIGHTS))
     assert counts["steady"] > 100
-    assert len({visit.kiosk for visit in visits}) == demo.KIOSKS
+    assert len({visit.kiosk for visit in visits}) == pipeline.KIOSKS
 
 
 def test_the_seed_decides_the_plan() -> None:
     """The same seed plans the same, another one plans otherwise, and a short plan has no more than was asked for."""
-    assert demo.plan(50, seed=1) == demo.plan(50, seed=1)
-    assert demo.plan(50, seed=1) != demo.plan(50, seed=2)
-    assert len(demo.plan(5, seed=0)) == 5
+    assert pipeline.plan(50, seed=1) == pipeline.plan(50, seed=1)
+    assert pipeline.plan(50, seed=1) != pipeline.plan(50, seed=2)
+    assert len(pipeline.plan(5, seed=0)) == 5
 
 
 def test_the_most_telling_failure_is_told() -> None:
     """Of several failed attempts the demonstration tells one whose story shows much; of one, that one."""
-    assert demo.worth_telling({"busy": "a", "never_answers_ice": "b"}) == "b"
-    assert demo.worth_telling({"busy": "a"}) == "a"
+    assert pipeline.worth_telling({"busy": "a", "never_answers_ice": "b"}) == "b"
+    assert pipeline.worth_telling({"busy": "a"}) == "a"
 
 
 @pytest.mark.real

@@ -3,14 +3,15 @@
 import json
 import tomllib
 
-from telemetry import grafana, reports, settings
+from telemetry import reports, settings
+from telemetry.web import grafana
 
 FOLDER = settings.data_folder("dashboards")
 PAGE = tomllib.loads((FOLDER / "overview.toml").read_text("utf-8"))
 
 
 def test_the_file_is_up_to_date() -> None:
-    """`dashboards/grafana.json` is what the overview gives; `python -m telemetry.grafana` gives it anew."""
+    """`dashboards/grafana.json` is what the overview gives; `python -m telemetry.web.grafana` gives it anew."""
     assert json.loads((FOLDER / "grafana.json").read_text("utf-8")) == grafana.dashboard(PAGE)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trustme
 
-from telemetry import webhook
+from telemetry.alerts import webhook
+from telemetry.alerts.webhook import Webhook, read_webhooks
 from telemetry.errors import ServerError, UsageError
-from telemetry.webhook import Webhook, read_webhooks
 from tests.support.hooks import ENDLESS, HANGING, SILENCE, hook, status
 
 pytestmark = pytest.mark.real

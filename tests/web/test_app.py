@@ -12,9 +12,10 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from telemetry import formats, openapi, reports, settings, upkeep
+from telemetry import formats, reports, settings
 from telemetry.store.duck import Store
-from telemetry.web import pages_app
+from telemetry.web import openapi, upkeep
+from telemetry.web.app import pages_app
 from tests.support.spans import T0, attempt, table
 
 SINCE = {"since": str(T0 - 1), "until": str(T0 + 10**12)}

@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from telemetry import prometheus, watch, webhook
-from telemetry.alerts import Rule
+from telemetry.alerts import watch, webhook
+from telemetry.alerts.judging import Rule
+from telemetry.alerts.watch import Plan, Watch
+from telemetry.alerts.webhook import Webhook
 from telemetry.errors import StoreError, UsageError
-from telemetry.watch import Plan, Watch
-from telemetry.webhook import Webhook
+from telemetry.web import prometheus
 from tests.support.hooks import Posts, hook, status
 
 SLOW = Rule(name="slow", report="step_durations", column="p95_ms", above=100, params={"since": "1h"})

@@ -1,6 +1,6 @@
 """Make a Grafana dashboard from a declared page, for the Infinity data source over the query API.
 
-`python -m telemetry.grafana > dashboards/grafana.json` writes the file anew; a test says when that is due.
+`python -m telemetry.web.grafana > dashboards/grafana.json` writes the file anew; a test says when that is due.
 """
 
 import json

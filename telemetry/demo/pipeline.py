@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from telemetry import crowd
-from telemetry.child import child
-from telemetry.crowd import Kiosk, Visit
-from telemetry.crowd import Seen as Seen
+from telemetry.demo import crowd
+from telemetry.demo.child import child
+from telemetry.demo.crowd import Kiosk, Visit
+from telemetry.demo.crowd import Seen as Seen
 from telemetry.serve import Addresses, Doors, serving
 from telemetry.simulator.scenarios import MIX_WEIGHTS, SCENARIOS
 

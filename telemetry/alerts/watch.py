@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from telemetry import reports, webhook
-from telemetry.alerts import Ask, Finding, Rule, Status, judge
+from telemetry import reports
+from telemetry.alerts import webhook
+from telemetry.alerts.judging import Ask, Finding, Rule, Status, judge
+from telemetry.alerts.webhook import Webhook
 from telemetry.errors import ServerError, TelemetryError
-from telemetry.prometheus import Figure, Samples
-from telemetry.webhook import Webhook
+from telemetry.web.prometheus import Figure, Samples
 
 EVERY_S: Final = 60.0
 MOST_ALERTS: Final = 100

@@ -32,14 +32,15 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from telemetry import __version__, formats, jaeger, prometheus, reports, settings
-from telemetry.answers import Answer as Kept
-from telemetry.answers import Answers
+from telemetry import __version__, formats, reports, settings
 from telemetry.errors import ExitCode, SessionNotFound, StoreError, TelemetryError, UnknownReport
-from telemetry.openapi import description
 from telemetry.support import capsule, story
 from telemetry.support.asking import ask
 from telemetry.support.verdict import judge
+from telemetry.web import jaeger, prometheus
+from telemetry.web.answers import Answer as Kept
+from telemetry.web.answers import Answers
+from telemetry.web.openapi import description
 
 QUERY_LIMIT_S: Final = 30.0
 """A report that takes longer than this is stopped: a page that waits longer has lost its reader."""

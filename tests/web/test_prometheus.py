@@ -4,11 +4,11 @@ from pathlib import Path
 
 import httpx
 
-from telemetry import prometheus
-from telemetry.prometheus import Figure
 from telemetry.store.checks import sizes
 from telemetry.store.duck import Store
-from telemetry.web import pages_app
+from telemetry.web import prometheus
+from telemetry.web.app import pages_app
+from telemetry.web.prometheus import Figure
 from tests.support.spans import attempt, table
 
 

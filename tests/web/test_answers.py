@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from telemetry import answers
-from telemetry.answers import Answer, Answers
 from telemetry.store.duck import Store
-from telemetry.web import pages_app
+from telemetry.web import answers
+from telemetry.web.answers import Answer, Answers
+from telemetry.web.app import pages_app
 from tests.support.spans import T0, attempt, table
 
 
