@@ -3,7 +3,24 @@
 -- params:  ids (list of text)
 -- returns: one row per attempt with all that is known of it, and which id names it, latest first
 -- used by: telemetry session ID; the session page
+--
+-- Hashes find the rows, and the ids themselves decide: see queries/schema/ids.sql.
 
+with wanted as (
+  select unnest($ids) as wanted_id
+),
+hashed as (
+  select distinct md5_number_lower(wanted_id) % 4294967296 as wanted_hash
+  from wanted
+),
+named as (
+  select
+    trace_id as named_trace_id,
+    start_ns as named_start_ns
+  from ids
+  join hashed on id_hash = wanted_hash
+  group by 1, 2
+)
 select
   case
     when list_contains($ids, attempt_id) then 'attempt'
@@ -17,8 +34,9 @@ select
     when list_contains($ids, episode_id) then episode_id
     else trace_id
   end as id,
-  *
+  connections.*
 from connections
+join named on trace_id = named_trace_id and start_ns = named_start_ns
 where list_contains($ids, attempt_id)
   or list_contains($ids, session_id)
   or list_contains($ids, episode_id)

@@ -7,6 +7,28 @@
 --
 -- The same client means the same running program (service.instance.id), within the given time.
 
+with of_ids as (
+  select
+    trace_id as related_trace_id,
+    start_ns as related_start_ns
+  from ids
+  where (kind = 'episode' and id_hash = md5_number_lower($episode_id) % 4294967296)
+    or (kind = 'session' and id_hash = md5_number_lower($session_id) % 4294967296)
+),
+of_client as (
+  select
+    trace_id as related_trace_id,
+    start_ns as related_start_ns
+  from connections
+  where service_instance_id = $service_instance_id
+    and start_ns >= $since
+    and start_ns < $until
+),
+found as (
+  select * from of_ids
+  union
+  select * from of_client
+)
 select
   trace_id,
   attempt_id,
@@ -28,6 +50,7 @@ select
   coalesce(session_id = $session_id, false) as same_session,
   coalesce(service_instance_id = $service_instance_id, false) as same_client
 from connections
+join found on trace_id = related_trace_id and start_ns = related_start_ns
 where trace_id <> $trace_id
   and (
     episode_id = $episode_id

@@ -84,13 +84,12 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
         SessionNotFound: nothing, or several things, are meant.
     """
     found = find.resolve(id, source, about_ns=about_ns)
-    first, *rest = found.attempts
+    rest = found.attempts[1:]
     attempt, start_ns = found.row, found.row["start_ns"]
-    within = {"since": start_ns - _ASTRAY_NS, "until": attempt["last_seen_ns"] + _ASTRAY_NS}
-    spans = ask(source, "spans_of", {"trace_id": first.trace_id, **within})
+    spans = ask(source, "spans_of", _time_of(attempt))
     twin = find_twin(attempt, source)
-    steps = ask(source, "steps_of", {"trace_id": first.trace_id})
-    twins = ask(source, "steps_of", {"trace_id": twin["trace_id"]}) if twin else []
+    steps = ask(source, "steps_of", _time_of(attempt))
+    twins = ask(source, "steps_of", _time_of(twin)) if twin else []
     verdict = judge(attempt, spans)
     told = history(attempt, source)
     moments, left_out = timeline.moments(spans, start_ns)
@@ -115,6 +114,15 @@ def tell(id: str, source: Source, *, about_ns: int | None = None) -> Story:
         twin=compare(attempt, twin, steps, twins) if twin else None,
         link=f"/sessions/{attempt['attempt_id']}",
     )
+
+
+def _time_of(attempt: Row) -> dict[str, object]:
+    """What names an attempt to a question, and when it was: its spans and steps are found by time."""
+    return {
+        "trace_id": attempt["trace_id"],
+        "since": attempt["start_ns"] - _ASTRAY_NS,
+        "until": attempt["last_seen_ns"] + _ASTRAY_NS,
+    }
 
 
 def _candidates(attempt: Row) -> Candidates:

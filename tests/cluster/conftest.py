@@ -40,13 +40,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def slow(cluster: Cluster) -> str:
-    """The address of a database whose relation `connections` keeps every node busy for half a minute."""
-    ids = ", ".join(f"'0123456789' as {name}_id" for name in ("attempt", "session", "episode", "trace"))
+    """The address of a database whose relation `ids` keeps every node busy for half a minute."""
     cluster.everywhere(
         "create database slow",
-        f"create view slow.here as select {ids}, sleepEachRow(0.1) as start_ns from numbers(300) "
+        "create view slow.here as select toUInt32(number) as id_hash, '0123456789' as trace_id, "
+        "sleepEachRow(0.1) as start_ns from numbers(300) "
         "settings max_block_size = 1, function_sleep_max_microseconds_per_block = 0",
+        "create table slow.ids (id_hash UInt32, trace_id String, start_ns UInt8) engine Distributed(fleet, slow, here)",
         "create table slow.connections (attempt_id String, session_id String, episode_id String, trace_id String, "
-        "start_ns UInt8) engine Distributed(fleet, slow, here)",
+        "start_ns UInt8) engine Memory",
     )
     return cluster.url("slow")

@@ -45,12 +45,16 @@ async def test_pages_before_a_cluster_answer_like_those_of_a_file(filled: Cluste
             for path in ("/api/health", "/api/pulse", f"/api/sessions/{id}", "/api/store")
         ]
         rows = (await client.get("/api/reports/funnel", params={"since": "9999d"})).json()["rows"]
+        attempt_id = told["attempt"]["attempt_id"]
+        whenever = {"since_ns": 0, "until_ns": 2**62}
+        sentences = (await client.get("/api/verdicts", params={"attempt_id": attempt_id, **whenever})).json()
         metrics = (await client.get("/metrics")).text
         missing = await client.get("/api/store/backup")
 
     assert health["receives"] is False
     assert isinstance(pulse["pulse"], int)
     assert told["attempt"]["session_id"] == id
+    assert sentences == {attempt_id: told["verdict"]["sentence"]}
     assert rows[0]["attempts"] == reports.execute("funnel", {"since": "9999d"}, store)["attempts"][0].as_py()
     assert (facts["cluster"], facts["nodes"], facts["shards"]) == ("fleet", 2, 2)
     assert 'dp_telemetry_rule_rows{alertname="any attempt fails",status="firing"}' in metrics
@@ -82,7 +86,7 @@ def test_ctrl_c_ends_the_query_on_every_node(cluster: Cluster, slow: str) -> Non
 
 def _until(cluster: Cluster, running: int) -> None:
     """Wait until so many nodes are busy with the slow relation."""
-    question = "select count() from system.processes where query like '%episode_id%' and query not like '%processes%'"
+    question = "select count() from system.processes where query like '%id_hash%' and query not like '%processes%'"
     deadline = time.monotonic() + LIMIT_S
     busy = -1
     while busy != running:
