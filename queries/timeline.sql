@@ -10,12 +10,22 @@
 with named as (
   select
     trace_id as named_trace_id,
-    min(start_ns) - 3600000000000 as from_ns,
-    max(last_seen_ns) + 3600000000000 as to_ns
+    min(start_ns) as known_from_ns,
+    max(last_seen_ns) as known_to_ns
   from ids
   where id_hash = md5_number_lower($id) % 4294967296
   group by 1
   having bool_or(id = $id) -- compared last: of texts, in all rows, it costs as much as the numbers
+),
+attempts as (
+  select
+    trace_id as attempt_trace_id,
+    start_ns - 3600000000000 as from_ns,
+    last_seen_ns + 3600000000000 as to_ns
+  from connections
+  join named on trace_id = named_trace_id
+  where start_ns <= known_to_ns
+    and last_seen_ns >= known_from_ns
 )
 select
   start_ns,
@@ -48,7 +58,7 @@ select
   video_packets_lost,
   received_ns
 from spans
-join named on trace_id = named_trace_id
+join attempts on trace_id = attempt_trace_id
 where start_ns >= from_ns
   and start_ns <= to_ns
   and ($since is null or start_ns >= $since)

@@ -3,6 +3,9 @@
 -- Look one up with `where id_hash = md5_number_lower($id) % 4294967296 group by trace_id having bool_or(id = $id)`:
 -- 100 million spans have more than twenty million ids, and comparing numbers, and the few texts that are left, takes
 -- 48 ms there on two cores; comparing texts as well takes 80 ms.
+--
+-- On a cluster the times of a session's or episode's row may be less than its attempt's, and are always within them:
+-- who wants the attempt's own asks `connections` for what overlaps.
 
 create view ids as
 select

@@ -16,10 +16,11 @@ hashed as (
 named as (
   select
     trace_id as named_trace_id,
-    start_ns as named_start_ns
+    min(start_ns) as from_ns,
+    max(last_seen_ns) as to_ns
   from ids
   join hashed on id_hash = wanted_hash
-  group by 1, 2
+  group by 1
 )
 select
   case
@@ -36,10 +37,14 @@ select
   end as id,
   connections.*
 from connections
-join named on trace_id = named_trace_id and start_ns = named_start_ns
-where list_contains($ids, attempt_id)
-  or list_contains($ids, session_id)
-  or list_contains($ids, episode_id)
-  or list_contains($ids, trace_id)
+join named on trace_id = named_trace_id
+where start_ns <= to_ns
+  and last_seen_ns >= from_ns
+  and (
+    list_contains($ids, attempt_id)
+    or list_contains($ids, session_id)
+    or list_contains($ids, episode_id)
+    or list_contains($ids, trace_id)
+  )
 order by start_ns desc, trace_id
 limit 1000;

@@ -10,7 +10,8 @@
 with of_ids as (
   select
     trace_id as related_trace_id,
-    start_ns as related_start_ns
+    start_ns as from_ns,
+    last_seen_ns as to_ns
   from ids
   where (kind = 'episode' and id_hash = md5_number_lower($episode_id) % 4294967296)
     or (kind = 'session' and id_hash = md5_number_lower($session_id) % 4294967296)
@@ -18,16 +19,25 @@ with of_ids as (
 of_client as (
   select
     trace_id as related_trace_id,
-    start_ns as related_start_ns
+    start_ns as from_ns,
+    last_seen_ns as to_ns
   from connections
   where service_instance_id = $service_instance_id
     and start_ns >= $since
     and start_ns < $until
 ),
-found as (
+of_either as (
   select * from of_ids
-  union
+  union all
   select * from of_client
+),
+found as (
+  select
+    related_trace_id,
+    min(from_ns) as from_ns,
+    max(to_ns) as to_ns
+  from of_either
+  group by 1
 )
 select
   trace_id,
@@ -50,8 +60,10 @@ select
   coalesce(session_id = $session_id, false) as same_session,
   coalesce(service_instance_id = $service_instance_id, false) as same_client
 from connections
-join found on trace_id = related_trace_id and start_ns = related_start_ns
-where trace_id <> $trace_id
+join found on trace_id = related_trace_id
+where start_ns <= to_ns
+  and last_seen_ns >= from_ns
+  and trace_id <> $trace_id
   and (
     episode_id = $episode_id
     or session_id = $session_id

@@ -4,6 +4,7 @@ A stock Collector writes into `otel_traces`, which keeps nothing: materialized v
 
     otel_traces → incoming_spans (shares spans out by trace) → stored_spans
                                                                → stored_connections, stored_steps, stored_samples
+    stored_connections → incoming_ids (shares ids out by their hash) → stored_ids
 
 `stored_…` are what is on a shard's disk.
 `…_local` are the relations of one shard, by the definitions in `queries/schema/` that are also DuckDB's.
@@ -13,6 +14,9 @@ The relations that reports read, under their own names, are those of all shards 
   crosses shards, and who has an attempt asks one shard. A session id would not do: a failed attempt has none, and one
   that succeeds has none in its first spans, so a trace would be torn apart. `sessions` and `episodes`, which group
   attempts, are merged by the node that is asked, from what each shard has aggregated.
+- **Ids by their hash.** `ids` alone has shards of its own, so that who looks one up asks one shard for the attempts
+  that it names. Each piece of an attempt brings the ids that it knows, with its own times: those in `ids` are within
+  the attempt's, and may be less, as a session's id comes after its attempt began.
 - **Twice is once.** Senders repeat themselves. Spans replace their like, by trace and span id; all else is a minimum,
   a maximum or a set, to which a repeated span adds nothing. A count of spans is the size of the set of their ids.
 - **Late is in time.** An attempt is kept in pieces, one of each insertion, by the day of the last thing heard in it.
@@ -53,17 +57,33 @@ _LOOK_BACK_NS: Final = 86_400 * 10**9
 """How far before its range a report looks for what belongs together."""
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
-_DERIVED: Final = ("durations", "verdicts", "ids")
+_DERIVED: Final = ("durations", "verdicts")
 """Views over one attempt's rows, so each shard has its own."""
 _GROUPED: Final = ("sessions", "episodes")
 """Views over many attempts' rows."""
-SHARDED: Final = ("spans", "connections", "steps", "samples", "ingest", *_DERIVED)
+SHARDED: Final = ("spans", "connections", "ids", "steps", "samples", "ingest", *_DERIVED)
 RELATIONS: Final = (*SHARDED, *_GROUPED)
+
+_ID_KEYS: Final = "id_hash, id, kind, trace_id"
+_ID_COLUMNS: Final = {
+    "id_hash": "UInt32",
+    "id": "String",
+    "kind": "LowCardinality(String)",
+    "trace_id": "String",
+    "start_ns": "SimpleAggregateFunction(min, Int64)",
+    "last_seen_ns": "SimpleAggregateFunction(max, Int64)",
+}
 
 _TYPES: Final = {"varchar": "String", "bigint": "Int64", "double": "Float64", "boolean": "Bool", "variant": "String"}
 _MANY_VALUES: Final = ("status_message", "message", "close_reason", "trace_state", "example")
 """Texts that repeat themselves too little for a dictionary; ids are others."""
-_DAY_NS: Final = {"spans": "start_ns", "samples": "at_ns", "connections": "last_seen_ns", "steps": "last_seen_ns"}
+_DAY_NS: Final = {
+    "spans": "start_ns",
+    "samples": "at_ns",
+    "connections": "last_seen_ns",
+    "ids": "last_seen_ns",
+    "steps": "last_seen_ns",
+}
 """By whose day a table is partitioned. A span that is sent again has the same day, and a merged piece keeps its own."""
 _EARLIEST_NS, _LATEST_NS = 0, 7_258_118_400_000_000_000
 """What the receiver of `telemetry serve` takes, too: until 2200."""
@@ -128,6 +148,7 @@ class Found:
 
     fingerprint: str
     clustered: bool
+    has_ids: bool
 
 
 def found(client: "Client", address: "Address") -> Found | None:
@@ -139,7 +160,7 @@ def found(client: "Client", address: "Address") -> Found | None:
     tables = {"database": address.database, "version": VERSION_TABLE}
     known = client.query(
         "select name from system.tables where database = {database:String} "
-        "and name in ({version:String}, 'incoming_spans')",
+        "and name in ({version:String}, 'incoming_spans', 'stored_ids')",
         tables,
     ).result_rows
     names = {row[0] for row in known}
@@ -150,7 +171,7 @@ def found(client: "Client", address: "Address") -> Found | None:
         "order by applied_at desc, version desc limit 1"
     ).result_rows
     if not rows:  # an earlier attempt was interrupted
-        return Found("", "incoming_spans" in names)
+        return Found("", "incoming_spans" in names, "stored_ids" in names)
     version, fingerprint, release = rows[0]
     if version != VERSION:
         way = (
@@ -164,7 +185,7 @@ def found(client: "Client", address: "Address") -> Found | None:
             found=version,
             expected=VERSION,
         )
-    return Found(fingerprint, "incoming_spans" in names)
+    return Found(fingerprint, "incoming_spans" in names, "stored_ids" in names)
 
 
 def statements(layout: Layout) -> list[str]:
@@ -182,8 +203,10 @@ def statements(layout: Layout) -> list[str]:
                 layout, relation.name, _piece_columns(relation), "AggregatingMergeTree", ", ".join(relation.keys)
             )
         ),
-        *_incoming(layout),
-        *_fill(layout, "spans", "otel_traces", _target(layout), _spans_of_collector()),
+        *_stored(layout, "ids", _ID_COLUMNS, "AggregatingMergeTree", _ID_KEYS),
+        *_incoming(layout, "spans", "cityHash64(trace_id)"),
+        *_incoming(layout, "ids", "id_hash"),
+        *_fill(layout, "spans", "otel_traces", _target(layout, "spans"), _spans_of_collector()),
         *_fill(layout, "ingest", "otel_traces", "stored_ingest", _INGEST_OF_COLLECTOR),
         *_fill(layout, "samples", "stored_spans", "stored_samples", _flat(_select("samples"), "stored_spans")),
         *(
@@ -191,10 +214,22 @@ def statements(layout: Layout) -> list[str]:
             for name in ("connections", "steps")
             for statement in _fill(layout, name, "stored_spans", f"stored_{name}", _pieces(Merged.read(name)))
         ),
+        *_fill(layout, "ids", "stored_connections", _target(layout, "ids"), _ids_of_pieces()),
         *(_view(layout, f"{name}_local", text) for name, text in _local_views()),
         *(_everywhere(layout, name) for name in SHARDED),
         *(_view(layout, name, _flat(_select(name), "connections")) for name in _GROUPED),
     ]
+
+
+def backfill(layout: Layout) -> str:
+    """The statement that tells `ids` of the attempts on this node: those from before it had a table; may be repeated.
+
+    A node that cannot take them yet is told later.
+    """
+    target, pieces = layout.named(_target(layout, "ids")), layout.named("stored_connections")
+    select = _ids_of_pieces().replace("from stored_connections", f"from {pieces}")
+    settings = "distributed_foreground_insert = 0, max_partitions_per_insert_block = 0"
+    return f"insert into {target}\nsettings {settings}\n{select}"
 
 
 def _version_table(layout: Layout) -> str:
@@ -223,19 +258,19 @@ def _stored(layout: Layout, name: str, columns: dict[str, str], engine: str, ord
         yield f"{layout.alter(f'stored_{name}')} modify ttl {day} + toIntervalDay({layout.keep_days})"
 
 
-def _incoming(layout: Layout) -> Iterator[str]:
-    """Shares spans out over the shards."""
+def _incoming(layout: Layout, name: str, key: str) -> Iterator[str]:
+    """Shares rows out over the shards."""
     if layout.cluster:
-        engine = f"Distributed('{layout.cluster}', '{layout.database}', 'stored_spans', cityHash64(trace_id))"
+        engine = f"Distributed('{layout.cluster}', '{layout.database}', 'stored_{name}', {key})"
         yield (
-            layout.create("table if not exists", "incoming_spans") + f" as {layout.named('stored_spans')} "
+            layout.create("table if not exists", f"incoming_{name}") + f" as {layout.named(f'stored_{name}')} "
             f"engine = {engine} settings fsync_after_insert = 1, fsync_directories = 1"
         )
 
 
-def _target(layout: Layout) -> str:
-    """Where spans are inserted."""
-    return "incoming_spans" if layout.cluster else "stored_spans"
+def _target(layout: Layout, name: str) -> str:
+    """Where rows are inserted."""
+    return f"incoming_{name}" if layout.cluster else f"stored_{name}"
 
 
 def _fill(layout: Layout, name: str, source: str, target: str, select: str) -> Iterator[str]:
@@ -259,7 +294,7 @@ def _everywhere(layout: Layout, name: str) -> str:
     """One shard's relation as that of all shards."""
     if layout.cluster is None:
         return _view(layout, name, f"select * from {name}_local")
-    key = "rand()" if name == "ingest" else "cityHash64(trace_id)"
+    key = {"ingest": "rand()", "ids": "id_hash"}.get(name, "cityHash64(trace_id)")
     return (
         layout.create("or replace table", name) + f" as {layout.named(f'{name}_local')} "
         f"engine = Distributed('{layout.cluster}', '{layout.database}', '{name}_local', {key})"
@@ -269,6 +304,8 @@ def _everywhere(layout: Layout, name: str) -> str:
 def _local_views() -> Iterator[tuple[str, str]]:
     yield "spans", "select * from stored_spans final"
     yield "samples", "select * from stored_samples final"
+    times = "min(kept.start_ns) as start_ns, max(kept.last_seen_ns) as last_seen_ns"
+    yield "ids", f"select {_ID_KEYS}, {times} from stored_ids as kept group by {_ID_KEYS}"
     for relation in MERGED:
         yield relation.name, _merged(relation)
     for name in _DERIVED:
@@ -302,6 +339,17 @@ def _pieces(relation: Merged) -> str:
     """What an insertion of spans says of each attempt or step."""
     return _flat(relation.partial, "stored_spans").replace(
         "COUNT(*) AS span_count", "groupUniqArray(reinterpretAsUInt64(unhex(kept.span_id))) AS span_count"
+    )
+
+
+def _ids_of_pieces() -> str:
+    """What pieces of attempts say of `ids`, each as one select: a materialized view has no union."""
+    columns, kinds = zip(*re.findall(r"(\w+) as id,\n  ('\w+') as kind", _select("ids")), strict=True)
+    id_hash = translated("select md5_number_lower(known) % 4294967296 as id_hash", "ids", ()).removeprefix("SELECT ")
+    return (
+        f"select {id_hash}, assumeNotNull(known) as id, kind, trace_id, start_ns, last_seen_ns\n"
+        "from stored_connections\n"
+        f"array join [{', '.join(columns)}] as known, [{', '.join(kinds)}] as kind\nwhere known is not null"
     )
 
 

@@ -83,6 +83,8 @@ def apply(url: str, *, cluster: str | None = None, keep_days: int | None = None)
         if not found or found.fingerprint != expected or keep_days is not None:
             for statement in schema.statements(layout):
                 client.command(statement)
+        if found and found.fingerprint != expected and not found.has_ids:
+            client.command(schema.backfill(layout))
         if not found or found.fingerprint != expected:
             client.insert(
                 schema.VERSION_TABLE,

@@ -44,10 +44,11 @@ def slow(cluster: Cluster) -> str:
     cluster.everywhere(
         "create database slow",
         "create view slow.here as select toUInt32(number) as id_hash, '0123456789' as trace_id, "
-        "sleepEachRow(0.1) as start_ns from numbers(300) "
+        "sleepEachRow(0.1) as start_ns, start_ns as last_seen_ns from numbers(300) "
         "settings max_block_size = 1, function_sleep_max_microseconds_per_block = 0",
-        "create table slow.ids (id_hash UInt32, trace_id String, start_ns UInt8) engine Distributed(fleet, slow, here)",
+        "create table slow.ids (id_hash UInt32, trace_id String, start_ns UInt8, last_seen_ns UInt8) "
+        "engine Distributed(fleet, slow, here)",
         "create table slow.connections (attempt_id String, session_id String, episode_id String, trace_id String, "
-        "start_ns UInt8) engine Memory",
+        "start_ns UInt8, last_seen_ns UInt8) engine Memory",
     )
     return cluster.url("slow")

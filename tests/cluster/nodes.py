@@ -71,6 +71,14 @@ class Cluster:
                     client.command(statement)
 
 
+def passed_on(node: Node) -> int:
+    """How many queries a node was asked by other nodes."""
+    with node.client() as client:
+        counts = client.query("select event, value from system.events where event in ('Query', 'InitialQuery')")
+    events = dict(counts.result_rows)
+    return int(events["Query"] - events["InitialQuery"])
+
+
 @contextmanager
 def running(folder: Path, nodes: int = 2, threads: int = 2) -> Iterator[Cluster]:
     """Start a cluster, and leave nothing behind.

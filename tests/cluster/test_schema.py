@@ -1,6 +1,7 @@
 """What stock Collectors export to a cluster is answered like what one DuckDB file holds."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from telemetry.cluster.schema_setup import apply
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 from telemetry.support import capsule
+from telemetry.support.asking import ask
 from tests.cluster.collected import collected
 from tests.cluster.copying import VARIANTS
-from tests.cluster.nodes import Cluster
+from tests.cluster.nodes import Cluster, passed_on
 from tests.cluster.test_reports import assert_equal
 
 ATTEMPTS = 300
@@ -83,6 +85,75 @@ def test_a_relation_has_equal_rows(relation: str, store: Store, asked: source.Cl
     expected = store.query(statement)
     plain = [field.with_type(pa.int64()) if pa.types.is_decimal(field.type) else field for field in expected.schema]
     assert_equal(expected.cast(pa.schema(plain)), asked.query(statement))
+
+
+@pytest.mark.real
+def test_ids_name_the_same_attempts(store: Store, asked: source.Cluster) -> None:
+    """Every row, and times within those of the attempt: what came before its session's id does not know of it."""
+    keys = "id_hash, id, kind, trace_id"
+    expected, found = (
+        holder.query(f"select {keys}, start_ns, last_seen_ns from ids order by {keys}").to_pylist()
+        for holder in (store, asked)
+    )
+
+    assert [row["id"] for row in found] == [row["id"] for row in expected]
+    for row, whole in zip(found, expected, strict=True):
+        assert {name: row[name] for name in keys.split(", ")} == {name: whole[name] for name in keys.split(", ")}
+        assert whole["start_ns"] <= row["start_ns"] <= row["last_seen_ns"] <= whole["last_seen_ns"]
+        assert row == whole or row["kind"] in ("session", "episode")
+
+
+@pytest.mark.real
+def test_the_look_up_of_an_id_asks_one_shard(cluster: Cluster, store: Store, asked: source.Cluster) -> None:
+    """Through either node, only the node that has the id's hash is asked which attempts it names."""
+    statement = "select trace_id from ids where id_hash = md5_number_lower($id) % 4294967296 and id = $id order by 1"
+    some = "select session_id as id from connections where session_id is not null order by 1 limit 6"
+    ids = store.query(some)["id"].to_pylist()
+    before = sum(map(passed_on, cluster.nodes))
+    for node in range(len(cluster.nodes)):
+        with source.opened(cluster.url(node=node)) as through:
+            for id in ids:
+                assert through.query(statement, {"id": id}).equals(store.query(statement, {"id": id}))
+
+    assert sum(map(passed_on, cluster.nodes)) - before == len(ids)
+
+
+@pytest.mark.real
+def test_an_id_that_comes_late_names_the_whole_attempt(cluster: Cluster, store: Store, tmp_path: Path) -> None:
+    """One span has the session's id, and each arrives by itself: every question finds what one file has."""
+    for node in range(2):
+        apply(cluster.url("late", node=node), cluster=cluster.name)
+    longest = "select arg_max(trace_id, span_count) from connections where session_id is not null"
+    spans = store.query(f"select {store.readable_columns} from spans where trace_id = ({longest}) order by end_ns")
+    ids = spans["session_id"].to_pylist()
+    (id,) = set(ids) - {None}
+    number = ids.index(id) + 1
+    known = pa.array([id if row == number else None for row in range(len(ids))], pa.string())
+    spans = spans.set_column(spans.schema.get_field_index("session_id"), "session_id", known)
+    with cluster.nodes[0].client("late") as client:
+        for row in range(0, len(ids), max(1, number)):
+            client.insert_arrow("otel_traces", collected(spans.slice(row, max(1, number))))
+    related = {
+        "trace_id": "",
+        "episode_id": None,
+        "session_id": id,
+        "service_instance_id": None,
+        "since": 0,
+        "until": 0,
+    }
+
+    with Store.open(tmp_path / "late.duckdb") as file, source.opened(cluster.url("late")) as late:
+        file.commit([spans])
+        times = "select start_ns, last_seen_ns from ids where kind = 'session'"
+        assert late.query(times).to_pylist() != file.query(times).to_pylist()
+        for question, given in (("known_ids", {"ids": [id, spans["trace_id"][0].as_py()]}), ("related", related)):
+            found, expected = (ask(holder, question, given) for holder in (late, file))
+            assert len(expected) == 1
+            assert _without(found[0], ["received_ns"]) == _without(expected[0], ["received_ns"])
+            assert len(found) == 1
+        found, expected = (reports.execute("timeline", {"id": id}, holder)["span_id"] for holder in (late, file))
+        assert found.to_pylist() == expected.to_pylist()
+        assert len(expected) == len(ids)
 
 
 @pytest.mark.real
@@ -165,5 +236,5 @@ def test_statements_follow_the_layout() -> None:
 
     assert not any("Distributed" in statement or "ttl " in statement for statement in alone)
     assert all(" on cluster 'fleet'" in statement for statement in large)
-    assert sum("Replicated" in statement for statement in large) == 6
-    assert sum("toIntervalDay(30)" in statement for statement in large) == 5
+    assert sum("Replicated" in statement for statement in large) == 7
+    assert sum("toIntervalDay(30)" in statement for statement in large) == 6

@@ -31,24 +31,29 @@ def test_each_node_is_told_and_may_be_told_again(cluster: Cluster) -> None:
             "select name from system.tables where database = 'fresh' and create_table_query like '%TTL%'"
         )
     assert {row[0] for row in kept.result_rows} == {
-        f"stored_{name}" for name in ("spans", "connections", "steps", "samples", "ingest")
+        f"stored_{name}" for name in ("spans", "connections", "ids", "steps", "samples", "ingest")
     }
 
 
 def test_definitions_of_another_release_are_replaced(cluster: Cluster) -> None:
-    """Views follow the release that is told; spans stay."""
+    """Views follow the release that is told; spans stay, and a table that was not there is filled."""
     url = cluster.url("older")
     apply(url)
     with cluster.nodes[0].client("older") as client:
         client.command("create or replace view verdicts as select 1 as rule")
         client.command("alter table telemetry_schema update fingerprint = 'other' where 1 settings mutations_sync = 2")
-        client.command("insert into stored_spans (trace_id, span_id, name) values ('a', 'b', 'connect')")
+        client.command("drop table fill_ids")
+        client.command("drop table stored_ids")
+        client.command(
+            "insert into stored_spans (trace_id, span_id, name, attempt_id) values ('a', 'b', 'connect', 'c')"
+        )
 
     assert apply(url).change == "brought up to date"
     assert apply(url).change == "is up to date"
     with cluster.nodes[0].client("older") as client:
         assert client.command("select count() from spans") == 1
-        assert client.command("select count(owner) from verdicts") == 0
+        assert client.command("select arrayStringConcat(arraySort(groupArray(id))) from ids") == "ac"
+        assert client.command("select count(owner) from verdicts") == 1
 
 
 def test_another_version_is_left_alone(cluster: Cluster) -> None:

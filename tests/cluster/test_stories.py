@@ -9,7 +9,7 @@ from telemetry.errors import SessionNotFound
 from telemetry.store.duck import Store
 from telemetry.support import capsule, find, story
 from telemetry.support.asking import ask
-from tests.cluster.nodes import Cluster, Node
+from tests.cluster.nodes import Cluster, passed_on
 
 pytestmark = pytest.mark.real
 
@@ -75,18 +75,10 @@ def test_capsules_are_the_same(store: Store, asked: source.Cluster) -> None:
 def test_the_look_up_of_an_attempt_asks_one_shard(question: str, store: Store, filled: Cluster) -> None:
     """Through either node, only the node that has the rows is asked."""
     trace_ids = store.query("select trace_id from connections order by trace_id limit 6")["trace_id"].to_pylist()
-    before = sum(map(_passed_on, filled.nodes))
+    before = sum(map(passed_on, filled.nodes))
     for node in range(len(filled.nodes)):
         with source.opened(filled.url(node=node)) as asked:
             for trace_id in trace_ids:
                 assert ask(asked, question, {"trace_id": trace_id}) == ask(store, question, {"trace_id": trace_id})
 
-    assert sum(map(_passed_on, filled.nodes)) - before == len(trace_ids)
-
-
-def _passed_on(node: Node) -> int:
-    """How many queries a node was asked by other nodes."""
-    with node.client() as client:
-        counts = client.query("select event, value from system.events where event in ('Query', 'InitialQuery')")
-    events = dict(counts.result_rows)
-    return int(events["Query"] - events["InitialQuery"])
+    assert sum(map(passed_on, filled.nodes)) - before == len(trace_ids)
