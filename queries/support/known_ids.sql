@@ -19,7 +19,7 @@ named as (
     min(start_ns) as from_ns,
     max(last_seen_ns) as to_ns
   from ids
-  join hashed on id_hash = wanted_hash
+  where id_hash in (select wanted_hash from hashed)
   group by 1
 )
 select

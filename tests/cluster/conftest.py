@@ -43,8 +43,8 @@ def slow(cluster: Cluster) -> str:
     """The address of a database whose relation `ids` keeps every node busy for half a minute."""
     cluster.everywhere(
         "create database slow",
-        "create view slow.here as select toUInt32(number) as id_hash, '0123456789' as trace_id, "
-        "sleepEachRow(0.1) as start_ns, start_ns as last_seen_ns from numbers(300) "
+        "create view slow.here as select sleepEachRow(0.1) as start_ns, start_ns as last_seen_ns, "
+        "toUInt32(number + start_ns) as id_hash, '0123456789' as trace_id from numbers(300) "
         "settings max_block_size = 1, function_sleep_max_microseconds_per_block = 0",
         "create table slow.ids (id_hash UInt32, trace_id String, start_ns UInt8, last_seen_ns UInt8) "
         "engine Distributed(fleet, slow, here)",
