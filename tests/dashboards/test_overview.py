@@ -335,6 +335,7 @@ def test_hostile_text_stays_text(tab: Any, tmp_path: Path) -> None:
         assert hostile in tab.inner_text("h1")
         assert hostile in tab.inner_text(".ids")
         tab.click(".spans summary >> nth=0")
+        until(tab, "document.querySelector('.spans details[open] table')")
         assert hostile in tab.inner_text(".spans")
         tab.goto(f"{server.url}/sessions/%3Cimg%20src%3Dx%20onerror%3D%22window.broken%3D1%22%3E")
         tab.wait_for_selector("#story[aria-busy=false]")
