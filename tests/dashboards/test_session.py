@@ -76,6 +76,7 @@ def test_every_span_has_every_attribute(tab: Any, served: tuple[pages.Server, St
     stored = store.query("select count(*) from spans where attempt_id = 'attempt-0001'").column(0)[0].as_py()
     assert tab.locator(".spans details").count() == stored
     tab.click(".spans summary >> nth=0")
+    pages.until(tab, "document.querySelector('.spans details[open] table')")
     text = tab.inner_text(".spans details >> nth=0")
     assert all(name in text for name in ("dp.attempt.id", "error.type", "server.address", "telemetry.sdk.language"))
 

@@ -126,7 +126,7 @@ def watched(context: Any) -> Iterator[Any]:
     page.on("console", lambda message: troubles.append(message.text) if "Content Security" in message.text else None)
     yield page
     page.close()
-    assert troubles == []
+    assert troubles == [], troubles
 
 
 def until(tab: Any, expression: str) -> None:
