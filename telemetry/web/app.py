@@ -10,6 +10,7 @@ import binascii
 import hmac
 import os
 import re
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
@@ -170,7 +171,7 @@ class _Api:
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """Run a question in a thread when its turn comes; cancelled, it ends what it has asked of the store."""
         async with self._turns:
-            asking = _Asking(self._source)
+            asking = Asking(self._source)
             _ASKING.set(asking)
             thread = asyncio.ensure_future(asyncio.to_thread(question))
             try:
@@ -281,28 +282,36 @@ class _Api:
         return Response(packed.to_html(), media_type="text/html", headers=headers)
 
 
-class _Asking:
+class Asking:
     """What one request asks of the store. `query` runs in a thread, `cancel` in another."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._reader: Reader | None = None
+        """Only while its query runs: afterwards it is somebody else's."""
         self._left = False
+        self._changing = threading.Lock()
 
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         with self._source.reader() as reader:
-            self._reader = reader
-            if self._left:
-                raise StoreError("nobody waits for the answer")
-            return reader.query(sql, params, timeout_s=QUERY_LIMIT_S)
+            with self._changing:
+                if self._left:
+                    raise StoreError("nobody waits for the answer")
+                self._reader = reader
+            try:
+                return reader.query(sql, params, timeout_s=QUERY_LIMIT_S)
+            finally:
+                with self._changing:
+                    self._reader = None
 
     def cancel(self) -> None:
-        self._left = True
-        if self._reader:
-            self._reader.cancel()
+        with self._changing:
+            self._left = True
+            if self._reader:
+                self._reader.cancel()
 
 
-_ASKING: Final[ContextVar[_Asking]] = ContextVar("asking")
+_ASKING: Final[ContextVar[Asking]] = ContextVar("asking")
 """Whose question it is: a thread that `asyncio.to_thread` starts has it, too."""
 
 

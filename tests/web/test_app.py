@@ -13,9 +13,10 @@ import pytest
 from starlette.routing import Route
 
 from telemetry import formats, reports, settings
+from telemetry.errors import StoreError
 from telemetry.store.duck import Store
 from telemetry.web import openapi, upkeep
-from telemetry.web.app import pages_app
+from telemetry.web.app import Asking, pages_app
 from tests.support.spans import T0, attempt, table
 
 SINCE = {"since": str(T0 - 1), "until": str(T0 + 10**12)}
@@ -275,3 +276,16 @@ async def test_the_store_is_described(store: Store) -> None:
         assert (await client.get("/api/store")).json() == {"path": "x", "spans": 1}
     async with asking(store) as client:
         assert (await client.get("/api/store")).status_code == 404
+
+
+def test_who_leaves_late_ends_nobody_elses_query(tmp_path: Path) -> None:
+    """A connection that has answered goes to the next who asks; leaving after that does not end what it runs then."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        asking = Asking(store)
+        asking.query("select 1 as n")
+
+        asking.cancel()
+
+        assert store.query("select 2 as n").to_pylist() == [{"n": 2}]
+        with pytest.raises(StoreError, match="nobody waits"):
+            asking.query("select 3 as n")
