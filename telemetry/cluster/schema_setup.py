@@ -1,14 +1,11 @@
 """Apply the schema to a server or a cluster, and find out which one is there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from telemetry import __version__
 from telemetry.cluster import schema
-from telemetry.cluster.source import Address, read
-from telemetry.cluster.source import _errors as errors_of
+from telemetry.cluster.source import connected
 from telemetry.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -24,39 +21,6 @@ class Applied:
     """How many there are."""
     behind: tuple[str, ...]
     """Nodes that lack it, or have that of another release: `host:port` of each, as the cluster reaches them."""
-
-
-@contextmanager
-def connected(url: str, database: str | None = None, **settings: object) -> "Iterator[tuple[Client, Address]]":
-    """Connect to one node; what it raises becomes a StoreError.
-
-    Args:
-        database: None means the one in the address.
-
-    Raises:
-        UsageError: the address cannot be read, or the extra `clickhouse` is not installed.
-        StoreError: the node does not answer, or refuses.
-    """
-    address, password = read(url)
-    try:
-        import clickhouse_connect
-    except ImportError as error:
-        raise UsageError("ClickHouse needs its client: pip install 'dp-telemetry[clickhouse]'") from error
-    with errors_of(address):
-        client = clickhouse_connect.get_client(
-            host=address.host,
-            port=address.port,
-            username=address.user,
-            password=password,
-            database=database or address.database,
-            secure=address.secure,
-            autogenerate_session_id=False,
-            settings=dict(settings),
-        )
-        try:
-            yield client, address
-        finally:
-            client.close()
 
 
 def apply(url: str, *, cluster: str | None = None, keep_days: int | None = None) -> Applied:

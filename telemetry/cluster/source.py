@@ -133,7 +133,7 @@ class Cluster:
             "select count(*) as connections, count(distinct session_id) as sessions, min(start_ns) as first_ns, "
             "max(last_seen_ns) as last_ns, max(received_ns) as last_received_ns from connections"
         ).to_pylist()[0]
-        with _errors(self.address):
+        with errors_of(self.address):
             nodes = self._client.query(
                 "select cluster, count(), uniqExact(shard_num) from system.clusters where cluster in ("
                 "select extract(engine_full, 'Distributed[^a-zA-Z0-9_]+([a-zA-Z0-9_]+)') from system.tables "
@@ -171,7 +171,7 @@ class Reader:
         limits: dict[str, object] = {} if timeout_s is None else {"max_execution_time": timeout_s}
         limits |= schema.horizon(given)
         bound = {name: value for name, value in given.items() if value is not None}
-        with self._busy, _errors(self._address):
+        with self._busy, errors_of(self._address):
             if self._cancelled:
                 raise StoreError("the query was cancelled")
             self._query_id = uuid.uuid4().hex
@@ -183,9 +183,53 @@ class Reader:
         """End the query that runs, on all nodes, wait until it has ended, and refuse the next ones."""
         self._cancelled = True
         while not self._busy.acquire(timeout=_AGAIN_S):
-            with contextlib.suppress(StoreError), _errors(self._address):
+            with contextlib.suppress(StoreError), errors_of(self._address):
                 self._client.command("kill query where query_id = {id:String} async", {"id": self._query_id})
         self._busy.release()
+
+
+@contextmanager
+def connected(
+    url: str,
+    database: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    *,
+    connect_limit_s: float = 10.0,
+    answer_limit_s: float = 300.0,
+) -> "Iterator[tuple[Client, Address]]":
+    """Connect to one node; what the client raises becomes a StoreError.
+
+    Args:
+        database: None means the one in the address.
+        settings: of ClickHouse, for every statement.
+
+    Raises:
+        UsageError: the address cannot be read, or the extra `clickhouse` is not installed.
+        StoreError: the node does not answer, or refuses.
+    """
+    address, password = read(url)
+    try:
+        import clickhouse_connect
+    except ImportError as error:
+        raise UsageError("asking ClickHouse needs its client: pip install 'dp-telemetry[clickhouse]'") from error
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it meets is raised, not printed
+    with errors_of(address):
+        client = clickhouse_connect.get_client(
+            host=address.host,
+            port=address.port,
+            username=address.user,
+            password=password,
+            database=database or address.database,
+            secure=address.secure,
+            autogenerate_session_id=False,  # questions may come side by side
+            settings=dict(settings or {}),
+            connect_timeout=connect_limit_s,
+            send_receive_timeout=answer_limit_s,
+        )
+        try:
+            yield client, address
+        finally:
+            client.close()
 
 
 @contextmanager
@@ -196,32 +240,11 @@ def opened(url: str) -> Iterator[Cluster]:
         UsageError: the address cannot be read, or the extra `clickhouse` is not installed.
         StoreError: no node answers there, or it refuses.
     """
-    address, password = read(url)
-    try:
-        import clickhouse_connect
-    except ImportError as error:
-        raise UsageError("asking ClickHouse needs its client: pip install 'dp-telemetry[clickhouse]'") from error
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # what it meets is raised, not printed
-    with _errors(address):
-        client = clickhouse_connect.get_client(
-            host=address.host,
-            port=address.port,
-            username=address.user,
-            password=password,
-            database=address.database,
-            secure=address.secure,
-            connect_timeout=CONNECT_LIMIT_S,
-            send_receive_timeout=QUERY_LIMIT_S + 10,  # after the server's own limit, so that its explanation arrives
-            autogenerate_session_id=False,  # questions may come side by side
-            settings=dict(SETTINGS),
-        )
-    try:
+    later = QUERY_LIMIT_S + 10  # than the server's own limit, so that its explanation arrives
+    with connected(url, settings=SETTINGS, connect_limit_s=CONNECT_LIMIT_S, answer_limit_s=later) as (client, address):
         check_catalogue()
-        with _errors(address):
-            _check_schema(client, address)
+        _check_schema(client, address)
         yield Cluster(client, address)
-    finally:
-        client.close()
 
 
 def _check_schema(client: "Client", address: Address) -> None:
@@ -266,7 +289,7 @@ _EXPLAINED: Final = (
 
 
 @contextmanager
-def _errors(address: Address) -> Iterator[None]:
+def errors_of(address: Address) -> Iterator[None]:
     """Turn what the client raises into a StoreError that says what happened."""
     from clickhouse_connect.driver.exceptions import ClickHouseError
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import pyarrow as pa
 
 from telemetry.cluster import schema
-from telemetry.cluster.schema_setup import connected
-from telemetry.cluster.source import _errors as errors_of
+from telemetry.cluster.source import connected, errors_of
 from telemetry.errors import StoreError
 from telemetry.receiver.otlp import SPANS_SCHEMA
 from telemetry.store.duck import Store
@@ -146,9 +145,8 @@ def clickhouse(url: str) -> Iterator[ClickHouse]:
         StoreError: it does not answer, or has no schema.
     """
     with ExitStack() as stack:
-        client, address = stack.enter_context(
-            connected(url, distributed_foreground_insert=1, max_partitions_per_insert_block=0)
-        )
+        settings = {"distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0}
+        client, address = stack.enter_context(connected(url, settings=settings))
         found = schema.found(client, address)
         if found is None:
             raise StoreError(f"{address} has no schema; make one with `telemetry store init --store {address}`")

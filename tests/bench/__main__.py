@@ -55,6 +55,17 @@ def about() -> dict[str, Any]:
     }
 
 
+def made_by(name: str) -> list[str]:
+    """The lines of a page of results that say when and where it was made."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    return [
+        f"Made by `python -m tests.bench {name}` on {datetime.now(UTC):%Y-%m-%d}: {_cpu()}, {os.cpu_count()} cores, "
+        f"{memory_gb:.0f} GB; Python {platform.python_version()}, DuckDB {version('duckdb')}.",
+        f"Load of the machine at the end, over 1, 5 and 15 minutes: {loads}.",
+    ]
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -10,14 +10,11 @@ Answers are compared, every time.
 """
 
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 from telemetry.store.relations import Merged
 from tests.bench import fleets
+from tests.bench.__main__ import made_by
 from tests.cluster.nodes import CLUSTER, Cluster, Node, running
 from tests.cluster.test_reports import assert_equal
 
@@ -195,16 +193,10 @@ def cpu_ms(node: Node) -> float:
 
 def write(figures: Mapping[str, Any]) -> None:
     """The figures as tables for people."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     lines = [
         "# What reports cost on a cluster",
         "",
-        f"Made by `python -m tests.bench cluster` on {datetime.now(UTC):%Y-%m-%d}: {cpu.partition(':')[2].strip()}, "
-        f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB; "
-        f"Python {platform.python_version()}, DuckDB {version('duckdb')}.",
-        "Load of the machine at the end, over 1, 5 and 15 minutes: "
-        + ", ".join(f"{load:.1f}" for load in os.getloadavg())
-        + ".",
+        *made_by("cluster"),
         f"Times are medians of {RUNS} after a first one, DuckDB and cluster in turns; all nodes share this machine.",
         "`times` is the cluster's time over DuckDB's, here. `busiest` is the CPU of the busiest node over DuckDB's: "
         "about what `times` would be if every node had a machine like this to itself. Below 1 the cluster is faster.",

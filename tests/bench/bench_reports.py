@@ -10,7 +10,6 @@ The same questions are put to ClickHouse inside chDB over the table of the Colle
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 from telemetry.support import story
 from tests.bench import fleets
+from tests.bench.__main__ import made_by
 from tests.bench.questions import QUESTIONS, WITHOUT_UNFINISHED, loading
 
 RUNS = 3
@@ -236,16 +235,10 @@ def _time(ns: int) -> str:
 
 def write(figures: Mapping[str, Any]) -> None:
     """The figures as tables for people."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), ":")
     lines = [
         "# What reports cost",
         "",
-        f"Made by `python -m tests.bench reports` on {datetime.now(UTC):%Y-%m-%d}: {cpu.partition(':')[2].strip()}, "
-        f"{os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB; "
-        f"Python {platform.python_version()}, DuckDB {version('duckdb')}.",
-        "Load of the machine at the end, over 1, 5 and 15 minutes: "
-        + ", ".join(f"{load:.1f}" for load in os.getloadavg())
-        + ".",
+        *made_by("reports"),
         "Milliseconds: cold is the first time after opening a file that the system had forgotten; "
         f"warm is the median of {RUNS} more, or one more where it took over {SLOW_MS // 1000} s; "
         "CPU is what the best of these used, on both cores together.",
