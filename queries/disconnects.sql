@@ -1,9 +1,9 @@
 -- Why do sessions end, who ended them, and how long had they lasted?
 --
--- params:  since (timestamp = 24h), until (timestamp = now), bucket (duration = 1h), by (text = all | bucket),
+-- params:  since (timestamp = 24h), until (timestamp = now), bucket (duration = all),
 --          region (text), client_version (text), runtime (text), network_type (text), server_address (text),
 --          environment (text), synthetic (boolean = false)
--- returns: one row per reason, side that ended it and detail (and time bucket, with `by` bucket)
+-- returns: one row per time bucket, reason, side that ended it and detail
 -- ratios:  sessions_ratio of ended
 -- used by: telemetry report disconnects; the overview page
 --
@@ -38,7 +38,7 @@ with ends as (
 ),
 counts as (
   select
-    case when $by = 'bucket' then greatest(ended_ns // $bucket * $bucket, $since) end as bucket_ns,
+    greatest(ended_ns // $bucket * $bucket, $since) as bucket_ns,
     disconnect_reason,
     ended_by,
     disconnect_detail,

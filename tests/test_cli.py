@@ -130,6 +130,7 @@ def test_control_characters_are_made_visible() -> None:
         ("p95_ms", 1234.5, "1234"),
         ("p95_ms", 1.25, "1.2"),
         ("rate", 0.00012345, "0.0001234"),
+        ("silent_s", 30460.4, "30460"),
         ("attempts", 12, "12"),
         ("resumed", True, "yes"),
         ("detail", None, "–"),
@@ -287,6 +288,26 @@ def test_every_report_is_a_command_with_its_own_options() -> None:
         assert report.question.split()[0] in result.output
         for param in report.params:
             assert f"--{param.name.replace('_', '-')}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            ["recent", "--since", "2019-01-01", "--until", "2020-01-01", "--region", "mars"],
+            "asked for since 2019-01-01T00:00:00Z, until 2020-01-01T00:00:00Z, region mars",
+        ),
+        (["timeline", "--id", "nobody"], "asked for id nobody"),
+    ],
+)
+def test_an_empty_answer_says_what_was_asked(tmp_path: Path, asked: list[str], told: str) -> None:
+    """Whoever finds nothing sees in which range; the data are as empty as the answer."""
+    Store.open(tmp_path / "s.duckdb").close()
+
+    result = CliRunner().invoke(root, ["report", *asked, "--store", str(tmp_path / "s.duckdb"), "--format", "json"])
+
+    assert json.loads(result.stdout) == []
+    assert result.stderr.strip() == told
 
 
 def test_the_menu_lists_every_report() -> None:

@@ -1,13 +1,16 @@
 """`reports`, `report`, `session` and `check`: the commands that ask the store, or the server that holds it."""
 
 import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from telemetry import settings
-from telemetry.cli.output import printable, write_table
+from telemetry.cli.output import narrate, printable, write_table
 
 if TYPE_CHECKING:
     from telemetry.reports import Param, Report
@@ -85,6 +88,8 @@ def _command_of(report: "Report") -> click.Command:
         with source.opened(store) as asked:
             table = asked.report(report.name, params)
         write_table(table, format, output)
+        if table.num_rows == 0:
+            narrate(_asked(report, params))
 
     command = click.Command(
         report.name,
@@ -94,6 +99,19 @@ def _command_of(report: "Report") -> click.Command:
         epilog=f"\b\nExample:\n  telemetry report {report.name} --format csv --output {report.name}.csv",
     )
     return store_option(command)
+
+
+def _asked(report: "Report", params: Mapping[str, object]) -> str:
+    """What an answer without rows was asked for: perhaps the range ended too early, or a word is misspelt."""
+    bound = report.bind(params, time.time_ns())
+    limits = {name: bound[name] for name in ("since", "until") if bound.get(name) is not None}
+    parts = [f"{name} {_utc(at_ns)}" for name, at_ns in limits.items()]
+    parts += [f"{name} {value}" for name, value in params.items() if name not in ("since", "until")]
+    return printable(f"asked for {', '.join(parts)}")
+
+
+def _utc(at_ns: object) -> str:
+    return f"{datetime.fromtimestamp(int(str(at_ns)) // 10**9, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _option_of(param: "Param") -> click.Option:

@@ -108,7 +108,7 @@ def cell(name: str, value: object) -> str:
         case float() if name.endswith("_ms"):
             return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}"
         case float():
-            return f"{value:.4g}"
+            return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
         case str():
             return printable(_MOMENT.sub(r"\1\2Z", value).replace("\n", " "))
         case _:

@@ -38,9 +38,9 @@ def test_disconnects() -> None:
     )  # fmt: skip
 
     assert rows == [
-        (None, "normal", "client", None, 2, 0.5, 200, None),
-        (None, "connectionLost", "network", "media_silent", 1, 0.25, 90, 5000),
-        (None, "sessionTimeout", "server", None, 1, 0.25, 60, None),
+        (0, "normal", "client", None, 2, 0.5, 200, None),
+        (0, "connectionLost", "network", "media_silent", 1, 0.25, 90, 5000),
+        (0, "sessionTimeout", "server", None, 1, 0.25, 60, None),
     ]
     assert ask("disconnects", "sessions") == []
 
@@ -55,7 +55,7 @@ def test_a_lost_connection_is_dated_back() -> None:
         connected(4, 3590, 1, disconnect="connectionLost", media_last_seen_ago_ms=99_000),  # never longer than it lived
     ]
 
-    answer = ask("disconnects", "bucket sessions length_p50_s", *rows, by="bucket", bucket="10m")
+    answer = ask("disconnects", "bucket sessions length_p50_s", *rows, bucket="10m")
 
     assert sorted(answer) == [(0, 1, 570), (3000, 1, 0), (3000, 1, 590)]
 
