@@ -6,16 +6,17 @@ It knows nothing of where the rows are: a source is anything with `.query(sql, p
 """
 
 import difflib
+import inspect
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import pyarrow as pa
 
@@ -39,6 +40,15 @@ EXPECTED: Final[Mapping[str, str]] = {
     "boolean": "true or false",
 }
 """What a value of each type must look like, in words for an error message."""
+
+_PYTHON: Final[Mapping[str, object]] = {
+    "timestamp": datetime | str,
+    "duration": timedelta | str,
+    "integer": int,
+    "number": float,
+    "text": str,
+    "boolean": bool,
+}
 
 HELP: Final[Mapping[str, str]] = {
     "since": "Start of the time range.",
@@ -102,6 +112,17 @@ class Param:
         if self.required:
             return f"{text} Required.".lstrip()
         return f"{text} Default {self.default}.".lstrip() if self.default is not None else text
+
+    @property
+    def signature(self) -> inspect.Parameter:
+        """As an argument of a Python function, by keyword only."""
+        annotation: Any = Literal[self.choices] if self.choices else _PYTHON[self.type]
+        default: object = inspect.Parameter.empty if self.required else self.default
+        if default is None:
+            annotation = annotation | None
+        elif self.type in ("integer", "number", "boolean"):
+            default = _read(self.type, default, 0)
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
     @property
     def expected(self) -> str:
@@ -189,6 +210,31 @@ def run(name: str, *, store: "Store | str | os.PathLike[str] | None" = None, **p
         with source.opened(store) as asked:
             return with_durations(to_pandas(asked.report(name, as_texts(params))))
     return with_durations(to_pandas(execute(name, params, store)))
+
+
+def __getattr__(name: str) -> "Callable[..., pd.DataFrame]":
+    """Each report as a function: `reports.funnel(since="24h")` is `reports.run("funnel", since="24h")`.
+
+    Its signature and its documentation are those of the report.
+    """
+    if name.startswith("_") or name not in catalogue():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its reports are {', '.join(catalogue())}")
+    report = catalogue()[name]
+
+    def function(*, store: "Store | str | os.PathLike[str] | None" = None, **params: object) -> "pd.DataFrame":
+        return run(name, store=store, **params)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{report.question}\n\nReturns {report.returns}.\n\n{report.notes}"
+    run_signature = inspect.signature(run)
+    function.__signature__ = run_signature.replace(  # type: ignore[attr-defined]  # what `inspect.signature` reads
+        parameters=[*(param.signature for param in report.params), run_signature.parameters["store"]]
+    )
+    return function
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *catalogue()])
 
 
 def as_texts(params: Mapping[str, object]) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """The catalogue: headers, parameters, and what comes out; what the reports say is tested in `tests/queries/`."""
 
+import inspect
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +19,7 @@ from tests.support.source import MemorySource
 from tests.support.spans import T0, attempt, table
 
 S = 1_000_000_000
+HOUR = 3600 * S
 NOW = T0 + 3600 * S
 HEADER = """-- What is asked?
 --
@@ -284,6 +287,34 @@ def test_durations_keep_their_columns_apart(name: str, store: Store) -> None:
 
     assert frame.columns.is_unique
     assert not [column for column in frame.select_dtypes("number").columns if column.endswith(("_ms", "_s", "_ns"))]
+
+
+@pytest.mark.parametrize("name", reports.catalogue())
+def test_each_report_is_a_function(name: str, store: Store) -> None:
+    """It answers as `run` does, and has the parameters, the choices and the documentation of its header."""
+    report, function = reports.find(name), getattr(reports, name)
+    signature = inspect.signature(function)
+    asked: dict[str, Any] = {param.name: "nothing" for param in report.params if param.required}
+    asked |= {param.name: at for param in report.params if (at := {"since": T0, "until": T0 + HOUR}.get(param.name))}
+
+    pd.testing.assert_frame_equal(function(store=store, **asked), reports.run(name, store=store, **asked))
+    assert list(signature.parameters) == [*(param.name for param in report.params), "store"]
+    assert function.__doc__.startswith(report.question)
+    assert name in dir(reports)
+    assert name not in vars(reports)
+
+
+def test_signatures_say_what_a_parameter_takes() -> None:
+    """A notebook shows the types and defaults before anything is asked, and a wrong name lists the right ones."""
+    shown = inspect.signature(reports.recent).parameters
+
+    assert str(shown["since"]) == "since: datetime.datetime | str = '24h'"
+    assert str(shown["limit"]) == "limit: int = 50"
+    assert str(shown["synthetic"]) == "synthetic: bool = False"
+    assert str(shown["region"]) == "region: str | None = None"
+    assert "'reason'" in str(inspect.signature(reports.failure_rate).parameters["by"])
+    with pytest.raises(AttributeError, match=r"'funel'; its reports are .*funnel"):
+        reports.funel  # noqa: B018  # what a notebook does with a misspelt name
 
 
 def timedelta_after(seconds: int) -> pd.Timestamp:

@@ -23,6 +23,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
@@ -208,7 +209,7 @@ _WORST_FIRST: Final = (Status.FIRING, Status.OK, Status.TOO_FEW, Status.NO_DATA)
 
 
 def _judge_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
-    told = {name: value if isinstance(value, str) else str(value) for name, value in row.items() if _is_label(value)}
+    told = {name: _told(value) for name, value in row.items() if _is_label(value)}
     value = row[rule.column]
     if value is None:
         return Finding(rule.name, Status.NO_DATA, f"{rule.column} is not known", rule.report, rule.column, None, told)
@@ -250,6 +251,12 @@ def _interval(rule: Rule, row: Mapping[str, Any], value: float) -> tuple[float, 
 
 def _is_label(value: object) -> bool:
     return value is not None and not isinstance(value, bool | int | float)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value)
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:

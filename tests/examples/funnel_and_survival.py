@@ -1,6 +1,6 @@
 """Draw the funnel and the survival curve of a store in the terminal: `python -m tests.examples.funnel_and_survival`.
 
-In a notebook the two calls of `reports.run` are all there is to it; they return DataFrames to plot as you like.
+In a notebook the two calls of `reports` are all there is to it; they return DataFrames to plot as you like.
 The argument is a store's file or a server's address; without one the usual place is asked.
 """
 
@@ -14,8 +14,8 @@ WIDTH = 50
 
 
 def main(store: str | None = None, since: str = "7d", until: str = "now") -> str:
-    funnel = reports.run("funnel", store=store, since=since, until=until)
-    curve = reports.run("survival", store=store, since=since, until=until, resolution="500ms")
+    funnel = reports.funnel(store=store, since=since, until=until)
+    curve = reports.survival(store=store, since=since, until=until, resolution="500ms")
     return f"{draw_funnel(funnel)}\n\n{draw_curve(curve)}"
 
 
