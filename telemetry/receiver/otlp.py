@@ -76,6 +76,9 @@ SPANS_SCHEMA: Final = pa.schema(
 
 MAX_NESTING: Final = 16
 """Lists and maps inside one attribute value. No SDK makes more than one; Protobuf itself gives up at about 40."""
+MAX_JSON_NESTING: Final = 200
+"""Objects and lists around one another; an attribute takes four of them for each of its levels.
+Where Python's own parser gives up depends on how deep in calls it begins."""
 MAX_TIME_NS: Final = 7_258_118_400_000_000_000
 """2200-01-01. Reports add durations and buckets to a time, and must not overflow 64 bits because of one wrong clock."""
 MAX_TYPED_INT: Final = 2**43
@@ -177,10 +180,10 @@ def read_json(body: bytes) -> Mapping[str, Any]:
         PayloadTooLarge: it has too many parts.
     """
     parts.check_json(body)
+    if parts.json_depth(body) > MAX_JSON_NESTING:
+        raise DecodeError(f"the body is JSON nested deeper than {MAX_JSON_NESTING} levels")
     try:
         request = json.loads(body.decode("utf-8"), parse_constant=_no_constant) if body else {}
-    except RecursionError as error:
-        raise DecodeError("the body is JSON nested too deep") from error
     except ValueError as error:  # not UTF-8, not JSON, or an integer of thousands of digits
         raise DecodeError(f"the body is not JSON in UTF-8: {str(error)[:200]}") from error
     if not isinstance(request, dict):

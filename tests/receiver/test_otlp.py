@@ -296,6 +296,25 @@ def test_unreadable_json(body: bytes) -> None:
         decode_json(body, RECEIVED_NS)
 
 
+def within_objects(levels: int, inside: bytes = b"1") -> bytes:
+    """A request whose only field, an unknown one, holds so many objects less one around each other."""
+    return b'{"a":' * levels + inside + b"}" * levels
+
+
+def test_the_limit_of_nested_json_is_the_same_from_everywhere() -> None:
+    """The deepest body is taken and a deeper one refused, from however deep it is called; texts are not looked into."""
+
+    def from_below(calls: int, body: bytes) -> int:
+        return from_below(calls - 1, body) if calls else decode_json(body, RECEIVED_NS).table.num_rows
+
+    for calls in (0, 400):
+        assert from_below(calls, within_objects(otlp.MAX_JSON_NESTING, b'"{[\\"[\\\\"')) == 0
+        with pytest.raises(DecodeError, match="nested deeper than 200 levels"):
+            from_below(calls, within_objects(otlp.MAX_JSON_NESTING + 1))
+        with pytest.raises(DecodeError, match="nested deeper than 200 levels"):
+            from_below(calls, within_objects(982)[:4912])
+
+
 JSON_SPAN = {"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "eee19b7ec3c1b174", "name": "n"}
 
 
