@@ -35,7 +35,7 @@ class Node:
     tcp_port: int
     process: "subprocess.Popen[bytes]"
 
-    def client(self, database: str = "default", **settings: object) -> "Client":
+    def client(self, database: str = "default", *, answer_limit_s: int = 300, **settings: object) -> "Client":
         """A client of this node alone, whose DDL and inserts go no further unless a table is Distributed."""
         import clickhouse_connect
 
@@ -43,6 +43,7 @@ class Node:
             host=self.host,
             port=self.http_port,
             database=database,
+            send_receive_timeout=answer_limit_s,
             settings={"distributed_foreground_insert": 1, **settings},
         )
 
