@@ -15,7 +15,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ KINDS = {
 }
 """What a report reads, the first that fits: it is of the most rows."""
 ONE_SESSION = "one session"
+
+Spent = dict[str, float]
+"""Milliseconds, by `WORDS`."""
 
 
 def main() -> dict[str, Any]:
@@ -98,24 +101,41 @@ def of_cluster(cluster: Cluster, path: Path, size: fleets.Size) -> dict[str, Any
     return figures
 
 
-def found_by(cluster: Cluster, asked: source.Cluster, name: str, sessions: Sequence[str]) -> dict[str, float]:
-    """Several sessions, one after the other: the first from nodes that have read nothing; milliseconds."""
-    runs = []
+def found_by(cluster: Cluster, asked: source.Cluster, name: str, sessions: Sequence[str]) -> dict[str, float] | None:
+    """Several sessions, one after the other: the first from nodes that have read nothing; milliseconds.
+
+    None if one was not found within the limit of a query; fewer sessions where that is the time of all.
+    """
+    runs: list[Spent] = []
     for id in sessions:
-        begun, before = time.perf_counter(), cpu_ms(cluster)
-        LOOK_UPS[name](asked, id)
-        wall_ms = 1000 * (time.perf_counter() - begun)
-        used = [now - earlier for now, earlier in zip(cpu_ms(cluster), before, strict=True)]
-        runs.append((wall_ms, sum(used), max(used)))
-    wall, cpu, busiest = zip(*runs, strict=True)
+        spent, failed = spending(cluster, lambda id=id: LOOK_UPS[name](asked, id))  # type: ignore[misc]
+        if failed:
+            say(f"    {name:<36} FAILED: {failed}")
+            return None
+        runs.append(spent)
+        if len(runs) > RUNS and sum(run["wall_ms"] for run in runs) > 1000 * LIMIT_S:
+            break
     found = {
-        "cold_ms": wall[0],
-        "warm_ms": statistics.median(wall[1:]),
-        "cpu_ms": statistics.mean(cpu[1:]),  # the system counts in steps of 10 ms
-        "busiest_ms": statistics.mean(busiest[1:]),
+        "cold_ms": runs[0]["wall_ms"],
+        "warm_ms": statistics.median(run["wall_ms"] for run in runs[1:]),
+        "cpu_ms": statistics.mean(run["cpu_ms"] for run in runs[1:]),  # the system counts in steps of 10 ms
+        "busiest_ms": statistics.mean(run["busiest_ms"] for run in runs[1:]),
     }
     say(f"    {name:<36}" + " ".join(f"{value:8.0f}" for value in found.values()))
     return found
+
+
+def spending(cluster: Cluster, act: Callable[[], object]) -> tuple[Spent, str | None]:
+    """Do something that a cluster answers: what that took, and why there was no answer."""
+    begun, before = time.perf_counter(), cpu_ms(cluster)
+    failed = None
+    try:
+        act()
+    except StoreError as error:
+        failed = str(error)
+    wall_ms = 1000 * (time.perf_counter() - begun)
+    used = [now - earlier for now, earlier in zip(cpu_ms(cluster), before, strict=True)]
+    return {"wall_ms": wall_ms, "cpu_ms": sum(used), "busiest_ms": max(used)}, failed
 
 
 def measured(
@@ -123,25 +143,20 @@ def measured(
 ) -> dict[str, Any]:
     """One report, of both in turns, after a first time of each: medians, in milliseconds."""
     params = {param.name: given[param.name] for param in reports.find(name).params if param.name in given}
-    ours: list[dict[str, float]] = []
-    theirs: list[dict[str, float]] = []
-    expected = answer = pa.table({})
+    ours: list[Spent] = []
+    theirs: list[Spent] = []
+    answers: list[pa.Table] = []
+    expected = pa.table({})
     failed = None
     while not failed and len(theirs) <= (RUNS if not theirs or theirs[0]["wall_ms"] < SLOW_MS else 1):
         begun, cpu = time.perf_counter(), time.process_time()
         expected = reports.execute(name, params, store, now_ns=now_ns)
         ours.append({"wall_ms": 1000 * (time.perf_counter() - begun), "cpu_ms": 1000 * (time.process_time() - cpu)})
-        begun, before = time.perf_counter(), cpu_ms(cluster)
-        try:
-            answer = reports.execute(name, params, asked, now_ns=now_ns)
-        except StoreError as error:
-            failed = str(error)
-        wall_ms = 1000 * (time.perf_counter() - begun)
-        used = [now - earlier for now, earlier in zip(cpu_ms(cluster), before, strict=True)]
-        theirs.append({"wall_ms": wall_ms, "cpu_ms": sum(used), "busiest_ms": max(used)})
+        spent, failed = spending(cluster, lambda: answers.append(reports.execute(name, params, asked, now_ns=now_ns)))
+        theirs.append(spent)
     found = {f"duckdb_{word}": statistics.median(run[word] for run in ours[1:] or ours) for word in WORDS[:2]}
     found |= {word: statistics.median(run[word] for run in theirs[1:] or theirs) for word in WORDS}
-    differs = None if failed else difference(expected, answer)
+    differs = None if failed else difference(expected, answers[-1])
     said = f"  FAILED: {failed}" if failed else f"  DIFFERS: {differs}" if differs else ""
     say(f"    {name:<18}" + " ".join(f"{value:8.0f}" for value in found.values()) + said)
     return {word: round(value, 1) for word, value in found.items()} | {"differs": differs, "failed": failed}
@@ -217,7 +232,8 @@ def levels(figures: Mapping[str, Any]) -> list[str]:
         "",
         "Medians of `busiest` over the reports that read the same. `level` is the number of machines at which it "
         "would be 1, by a line through these clusters against one over their number of nodes; "
-        "*none* where the part that more nodes do not lessen is above 1 already, and it is in brackets.",
+        "*none* where the part that more nodes do not lessen is above 1 already, and it is in brackets. "
+        "`>` where a report was given up: it would have taken more.",
         "",
     ]
     counts = list(next(iter(figures.values()))["clusters"])
@@ -232,7 +248,8 @@ def levels(figures: Mapping[str, Any]) -> list[str]:
                     nodes: statistics.median(busiest(one[since][name]) for name in names)
                     for nodes, one in found["clusters"].items()
                 }
-                cells += [" / ".join(f"{ratio:.1f}" for ratio in ratios.values()), level(ratios)]
+                late = any(one[since][name]["failed"] for one in found["clusters"].values() for name in names)
+                cells += ["> " * late + " / ".join(f"{ratio:.1f}" for ratio in ratios.values()), level(ratios)]
             lines.append(f"| {kind} | {len(names)} | {label} | {' | '.join(cells)} |")
     return lines
 
@@ -269,8 +286,9 @@ def one_session(figures: Mapping[str, Any]) -> list[str]:
         for size, found in figures.items():
             for nodes, one in found["clusters"].items():
                 ours, theirs = (one[ONE_SESSION][name][which] for which in ("duckdb", "cluster"))
-                values = " | ".join(f"{value:.0f}" for value in (*ours.values(), *theirs.values()))
-                lines.append(f"| {name} | {size} | {nodes} | {values} |")
+                values = [f"{value:.0f}" for value in ours.values()]
+                values += [f"{value:.0f}" for value in theirs.values()] if theirs else ["**no answer**", "", "", ""]
+                lines.append(f"| {name} | {size} | {nodes} | {' | '.join(values)} |")
     return lines
 
 
