@@ -13,7 +13,7 @@ from telemetry.store.duck import Store
 
 
 def backup(store: Store, target: str | os.PathLike[str]) -> Path:
-    """Write the state of the last commit to `target`, a complete store; commits and queries go on meanwhile.
+    """Write all that is committed to `target`, a complete store; commits and queries go on meanwhile.
 
     The copy is made beside the store (the store's statements may write nowhere else), checked, and moved at the end: so
     `target` is a whole backup or is not there.
@@ -47,18 +47,15 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
 
 
 def _fill(store: Store, copy: Path) -> None:
-    """Copy what every table held at one moment."""
+    """Copy what every table holds once all that waits is folded."""
     with store.maintained() as connection:
         connection.execute(f"attach '{str(copy).replace(chr(39), chr(39) * 2)}' as copy")
         try:
+            store.fold(connection)
             with store.transaction(connection):
-                for relation in relations.MERGED:
-                    name = relation.name
+                for name in ("spans", *(relation.name for relation in relations.MERGED)):
                     connection.execute(f"insert into copy.stored.{name} by name from stored.{name}")
-                    connection.execute(relation.fold(f"stored.{relation.source}_inbox", into=f"copy.stored.{name}"))
-                connection.execute("insert into copy.stored.spans by name from stored.spans")
-                connection.execute("insert into copy.stored.spans by name from stored.spans_inbox")
-                expected = connection.execute("select count(*) from main.spans").fetchall()
+                expected = connection.execute("select count(*) from stored.spans").fetchall()
                 found = connection.execute("select count(*) from copy.stored.spans").fetchall()
             if found != expected:
                 raise StoreError(f"the backup has {found[0][0]} spans and not {expected[0][0]}")

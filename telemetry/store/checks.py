@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from telemetry.store.opening import SCHEMA_VERSION
-from telemetry.store.relations import DEFINED
+from telemetry.store.relations import DEFINED, defined
 
 if TYPE_CHECKING:
     from telemetry.store.duck import Store
@@ -29,7 +29,7 @@ class Check:
 def info(store: "Store") -> dict[str, Any]:
     """What the file holds and how large it is."""
     facts = store.query(
-        "select (select count(*) from spans) as spans, (select count(*) from stored.spans_inbox) as waiting_spans, "
+        "select (select count(*) from spans) as spans, (select count(*) from waiting_spans) as waiting_spans, "
         "(select count(*) from connections) as connections, (select count(*) from sessions) as sessions, "
         "(select min(start_ns) from spans) as first_ns, (select max(end_ns) from spans) as last_ns, "
         "(select max(received_ns) from spans) as last_received_ns"
@@ -58,7 +58,7 @@ def verify(store: "Store") -> list[Check]:
     checks = []
     for name, keys in DEFINED.items():
         row = store.query(
-            f"with kept as materialized (from {name}), defined as materialized (from definition.{name}), "
+            f"with kept as materialized (from {name}), defined as materialized (\n{defined(name)}\n), "
             "different as (select * from ((from kept except from defined) union all (from defined except from kept))) "
             f"select (select count(*) from defined) as row_count, count(*) as differing, "
             f"min(concat_ws(' ', {', '.join(keys)})) as example from different"

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
+from telemetry.store.journal import packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.reading import Reader, Turnstile
 from telemetry.store.recent import GENERATION, Hashes, Recent
@@ -29,8 +30,10 @@ from telemetry.store.tail import Tail
 FOLD_ROWS: Final = 122_880
 """Waiting spans that make a fold worthwhile: one row group of DuckDB.
 A report groups what waits, 10 to 60 ms for these."""
-MOST_WAITING_ROWS: Final = 8 * FOLD_ROWS
-"""When folding lags this far behind, commits wait for it."""
+FOLDS_IN_MEMORY: Final = 32
+"""So many times what waits fits into the store's memory, or a fold is worthwhile with fewer spans."""
+MOST_WAITING: Final = 8
+"""Folds. When folding lags this far behind, commits wait for it."""
 CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
 """With DuckDB's default of 16 MB, checkpoints could not keep up with 40,000 spans/s; this is some 300,000 spans."""
 LONG_WAL_BYTES: Final = 2 * CHECKPOINT_WAL_BYTES
@@ -49,6 +52,11 @@ TRIES: Final = 3
 """In vain, before that is called trouble."""
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one takes some 20 ms."""
+
+_LOOKED_AT: Final = f"""
+    select hash(trace_id, span_id) as h, {" and ".join(relations.readable(name) for name in relations.texts())} as valid
+    from batch"""
+"""Of each span: its hash, and whether its JSON can be stored."""
 
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
@@ -157,7 +165,7 @@ class Store:
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
-        if self._waiting_rows >= MOST_WAITING_ROWS:
+        if self._waiting_share() >= MOST_WAITING:
             self.tend()
         with self._writing:
             self._revive()
@@ -166,7 +174,7 @@ class Store:
             except duckdb.FatalException as error:
                 self._broken = True
                 raise _refusal(error, self.path) from error
-            except (duckdb.DataError, duckdb.InvalidInputException, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            except (duckdb.DataError, duckdb.InvalidInputException, pa.ArrowException) as error:
                 self._roll_back(self._writer)
                 raise DecodeError(f"the spans cannot be stored: {error}") from error
             except duckdb.Error as error:
@@ -184,42 +192,49 @@ class Store:
         self.commit_each([], ledger)
 
     def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
-        for table, _ in requests:
-            if table.schema.names != self._names:
-                raise DecodeError("a table has other columns than spans have")
+        tables = [self._tail.sources["spans"].checked(table) for table, _ in requests]
         kept, hashes = [], []
-        for table in self._without_duplicates([table for table, _ in requests], exact):
+        for table in self._without_duplicates(tables, exact):
             kept.append(table[0])
             hashes.append(table[1])
         entries = Ledger()
         for (table, transport), rest in zip(requests, kept, strict=True):
             entries.accept(transport, rest, table.num_rows - rest.num_rows)
         entries.take_over(ledger)
-        batch = pa.concat_tables([_encoded(table) for table in kept]) if kept else None
-        with _registered(self._writer, batch=batch, entries=entries.table(self._clock())):
-            self._writer.execute("begin")
-            if batch is not None and batch.num_rows:
-                self._writer.execute(f"insert into stored.spans_{self._side} select {self._values} from batch")
-            self._writer.execute(f"insert into stored.ledger_{self._side} by name from entries")
-            self._writer.execute("commit")
-        self._tail.changed()
+        arrived = {"ledger": entries.table(self._clock())} if len(entries) else {}
+        if any(rest.num_rows for rest in kept):
+            arrived["spans"] = pa.concat_tables(kept).combine_chunks()
+        if arrived:
+            self._write(arrived)
         for rest, added in zip(kept, hashes, strict=True):
             if rest.num_rows:
                 self._recent.add(added, pc.min(rest["received_ns"]).as_py())
-        self._waiting_rows += batch.num_rows if batch is not None else 0
         return [
             Committed(rest.num_rows, table.num_rows - rest.num_rows)
             for (table, _), rest in zip(requests, kept, strict=True)
         ]
 
+    def _write(self, arrived: Mapping[str, pa.Table]) -> None:
+        """One row of the journal for each source, in one transaction; then the same for those who read."""
+        batches = [part for source, table in arrived.items() for part in (source, packed(table))]
+        rows = ", ".join("(?, ?)" for _ in arrived)
+        self._writer.execute(f"insert into stored.journal_{self._side} values {rows}", batches)
+        try:
+            self._tail.add(self._side, arrived)
+        except BaseException:
+            self._broken = True  # memory lacks what the file has: read it again
+            raise
+
     def _without_duplicates(self, tables: list[pa.Table], exact: bool) -> Iterator[tuple[pa.Table, Hashes]]:
         """Each table without the spans that are stored already or came before in these, and its spans' hashes."""
         if not tables:
             return
-        batch = pa.concat_tables(table.select(["trace_id", "span_id"]) for table in tables)
+        batch = pa.concat_tables(table.select(["trace_id", "span_id", *relations.texts()]) for table in tables)
         with _registered(self._writer, batch=batch):
-            found = self._writer.execute("select hash(trace_id, span_id) as h from batch").fetchnumpy()["h"]
-            hashes: Hashes = np.asarray(found, np.uint64)
+            found = self._writer.execute(_LOOKED_AT).fetchnumpy()
+            if not np.all(found["valid"]):
+                raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
+            hashes: Hashes = np.asarray(found["h"], np.uint64)
             suspects = np.ones(batch.num_rows, np.bool_) if exact else self._recent.suspects(hashes)
             keep = np.ones(batch.num_rows, np.bool_)
             if suspects.any():
@@ -239,10 +254,13 @@ class Store:
         Args:
             since_ns: what arrived before it is not looked at.
         """
-        with _registered(self._writer, suspects=suspects):
+        # What a fold moves meanwhile is found twice, and never missed: memory is asked first.
+        with _registered(self._writer, suspects=suspects, waiting_spans=self._tail.waiting("spans")):
+            columns = "trace_id, span_id, received_ns"
             rows = self._writer.execute(
-                "select s.trace_id, s.span_id from main.spans s semi join suspects using (trace_id, span_id) "
-                "where s.received_ns >= $since",
+                f"with spans as (select {columns} from stored.spans union all select {columns} from waiting_spans) "
+                "select trace_id, span_id from spans semi join suspects using (trace_id, span_id) "
+                "where received_ns >= $since",
                 {"since": since_ns},
             ).fetchall()
         seen = set(rows)
@@ -258,9 +276,9 @@ class Store:
         """Fold and checkpoint what is due; commits and queries go on meanwhile.
 
         DuckDB lets others insert during a checkpoint only when it may not vacuum, that is while another transaction has
-        uncommitted rows: `stored.held` is there for that. And it locks each table while it writes it: so new spans go
-        to the other inbox. (Measured: without either, every commit waits for the whole checkpoint, 1 to 2 s for 300,000
-        spans; with both, the worst of a thousand commits waited 36 ms.)
+        uncommitted rows: `stored.held` is there for that. And it locks each table while it writes it: so spans are
+        written to a journal, which is all but empty after a fold. (Measured: without either, every commit waits for the
+        whole checkpoint, 1 to 2 s for 300,000 spans; with both, the worst of a thousand commits waited 36 ms.)
 
         Args:
             now: whether or not it is due.
@@ -269,10 +287,8 @@ class Store:
             StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
         """
         with self.maintained() as connection:
-            if now or self._waiting_rows >= FOLD_ROWS:
-                for _ in relations.SIDES:
-                    self._fold(connection, self._other_side())
-                    self._switch()
+            if now or self._waiting_share() >= 1:
+                self.fold(connection)
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
             due = self._obstructed or self.wal_bytes >= LONG_WAL_BYTES
@@ -336,22 +352,28 @@ class Store:
             self._roll_back(other)
             other.close()
 
+    def _waiting_share(self) -> float:
+        """Of what makes a fold worthwhile."""
+        return max(self._tail.rows / FOLD_ROWS, self._tail.size_bytes * FOLDS_IN_MEMORY / self.memory_limit_bytes)
+
+    def fold(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Store all that waits, on the connection of `maintained`; what arrives meanwhile goes to the other journal."""
+        for _ in relations.SIDES:
+            self._fold(connection, self._other_side())
+            with self._writing:
+                self._side = self._other_side()
+
     def _fold(self, connection: duckdb.DuckDBPyConnection, side: str) -> None:
-        """Move the spans of an inbox that receives none to the others, and merge what they say."""
-        arrived = connection.execute(f"select count(*) from stored.spans_{side}").fetchall()[0][0]
-        listed = connection.execute(f"select count(*) from stored.ledger_{side}").fetchall()[0][0]
-        if not arrived and not listed:
+        """Store what waits of a journal that receives nothing, merge what it says, and empty it."""
+        waiting = {f"waiting_{source}": self._tail.waiting(source, (side,)) for source in relations.SOURCES}
+        if not any(table.num_rows for table in waiting.values()):
             return
-        with self.transaction(connection):
+        with _registered(connection, **waiting), self.transaction(connection, folded=side):
             for relation in relations.MERGED:
-                source = f"stored.{relation.source}_{side}"
-                connection.execute(relation.fold(source, into=f"stored.{relation.name}"))
-            connection.execute(f"insert into stored.spans by name from stored.spans_{side}")
-            for name in relations.INBOXES:
-                connection.execute(f"drop table stored.{name}_{side}")
-                connection.execute(relations.inbox(name, side))
-        with self._writing:
-            self._waiting_rows -= arrived
+                connection.execute(relation.fold)
+            connection.execute(f"insert into stored.spans by name {relations.values()}")
+            connection.execute(f"drop table stored.journal_{side}")
+            connection.execute(relations.journal(side))
 
     @contextlib.contextmanager
     def maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -374,12 +396,18 @@ class Store:
                 connection.close()
 
     @contextlib.contextmanager
-    def transaction(self, connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Commit at the end of the block, roll back on an exception."""
+    def transaction(
+        self, connection: duckdb.DuckDBPyConnection, *, folded: str | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Commit at the end of the block, roll back on an exception.
+
+        Args:
+            folded: the journal that the block emptied.
+        """
         connection.execute("begin")
         try:
             yield connection
-            with self._tail.replacing():
+            with self._tail.replacing(folded):
                 connection.execute("commit")
         except BaseException:
             self._roll_back(connection)
@@ -387,10 +415,6 @@ class Store:
 
     def _other_side(self) -> str:
         return "b" if self._side == "a" else "a"
-
-    def _switch(self) -> None:
-        with self._writing:
-            self._side = self._other_side()
 
     @property
     def wal_bytes(self) -> int:
@@ -437,8 +461,9 @@ class Store:
 
     def _new_reader(self) -> Reader:
         connection = self._root.cursor()
-        for statement in relations.reading():
-            connection.execute(statement)
+        with _registered(connection, waiting_spans=self._tail.waiting("spans")):
+            for statement in relations.reading():
+                connection.execute(statement)
         return Reader(connection, self._snapshot)
 
     @contextlib.contextmanager
@@ -450,6 +475,8 @@ class Store:
                 yield
             finally:
                 self._roll_back(connection)
+                with contextlib.suppress(duckdb.Error):
+                    connection.unregister("waiting_spans")  # an idle connection keeps nothing in memory
 
     def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
         """All spans of some attempts, by time: VARIANT columns as JSON text.
@@ -473,7 +500,7 @@ class Store:
     @property
     def readable_columns(self) -> str:
         """A select list of `spans` whose VARIANT columns are JSON text."""
-        return ", ".join(f"{n}::json::varchar as {n}" if k == "VARIANT" else n for n, k in self._columns)
+        return ", ".join(f"{n}::json::varchar as {n}" if k == "variant" else n for n, k in relations.columns("spans"))
 
     @property
     def version(self) -> Hashable:
@@ -489,7 +516,10 @@ class Store:
     # The file
 
     def close(self) -> None:
-        """Cancel queries, checkpoint, and close the file; a second call does nothing."""
+        """Cancel queries, fold, checkpoint, and close the file; a second call does nothing."""
+        if not self._closed and not self.read_only:
+            with contextlib.suppress(StoreError), self.maintained() as connection:  # the journal has it all the same
+                self.fold(connection)
         with self._tending, self._writing:
             if not self._closed:
                 self._disconnect()
@@ -505,14 +535,12 @@ class Store:
         self._root = opening.connect(self.path, read_only=self.read_only, memory_limit_bytes=self.memory_limit_bytes)
         try:
             opening.prepare(self._root, self.path, read_only=self.read_only)
-            self._columns = opening.span_columns(self._root)
-            self._names = [name for name, _ in self._columns]
-            self._values = ", ".join(f"{n}::json::variant" if k == "VARIANT" else n for n, k in self._columns)
             self._writer = self._root.cursor()
             self._tail = Tail(self._root.cursor())
             self._openings += 1
             self._side = "a"
-            self._waiting_rows = self._root.execute("select count(*) from stored.spans_inbox").fetchall()[0][0]
+            for side in relations.SIDES:
+                self._tail.read(side, self._root.execute(f"from stored.journal_{side}"))
             self._recent = Recent(self._remembered)
             if not self.read_only:
                 self._remember()
@@ -528,10 +556,11 @@ class Store:
 
     def _remember(self) -> None:
         # By the order of arrival: clocks jump.
+        self._root.register("waiting_spans", self._tail.waiting("spans"))
         found = self._root.execute(
             "select hash(trace_id, span_id) as h, received_ns from stored.spans "
             "where rowid > (select max(rowid) from stored.spans) - $most "
-            "union all select hash(trace_id, span_id), received_ns from stored.spans_inbox",
+            "union all select hash(trace_id, span_id), received_ns from waiting_spans",
             {"most": self._remembered},
         ).fetchnumpy()
         if len(found["h"]):
@@ -561,8 +590,12 @@ class Store:
             self._connect()
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
-        with contextlib.suppress(duckdb.Error):  # some failures end the transaction, or the connection, by themselves
+        try:
             connection.execute("rollback")
+        except duckdb.InterruptException:  # meant for the query that ended just before
+            self._roll_back(connection)
+        except duckdb.Error:
+            pass  # some failures end the transaction, or the connection, by themselves
 
 
 @contextlib.contextmanager
@@ -577,15 +610,6 @@ def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None
         for name in tables:
             with contextlib.suppress(duckdb.Error):
                 connection.unregister(name)
-
-
-def _encoded(table: pa.Table) -> pa.Table:
-    """The table with its repetitive JSON as dictionaries: DuckDB then reads each text once, not once a span."""
-    for name in ("resource_attributes", "scope_attributes"):
-        place = table.schema.get_field_index(name)
-        if pa.types.is_string(table.schema.field(place).type):
-            table = table.set_column(place, name, table[name].combine_chunks().dictionary_encode())
-    return table
 
 
 def _refusal(error: duckdb.Error, path: Path) -> StoreError:

@@ -11,7 +11,7 @@ import duckdb
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
 from telemetry.store import relations
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
 
 
@@ -23,7 +23,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.D
         StoreError: it is damaged, is no DuckDB file, or cannot be written.
     """
     config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{memory_limit_bytes}B",
+        "memory_limit": f"{memory_limit_bytes * 3 // 4}B",  # spans that wait may have the rest: see Store.commit_each
         "wal_autocheckpoint": "1TB",  # checkpoints are this store's own business: see Store.tend
         "python_enable_replacements": False,
         "autoload_known_extensions": False,
@@ -76,7 +76,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
             found=found,
             expected=SCHEMA_VERSION,
         )
-    if fingerprint == relations.fingerprint():
+    if fingerprint == relations.fingerprint() and found == SCHEMA_VERSION:
         return
     if read_only:
         raise SchemaMismatch(
@@ -87,14 +87,8 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
             expected=SCHEMA_VERSION,
         )
     _renew(connection)
-
-
-def span_columns(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Name and type of the columns of `spans`, in the order of its definition."""
-    return connection.execute(
-        "select column_name, data_type from duckdb_columns() "
-        "where schema_name = 'stored' and table_name = 'spans_a' order by column_index"
-    ).fetchall()
+    if found == 1:
+        _empty_inboxes(connection)
 
 
 def _make(connection: duckdb.DuckDBPyConnection) -> None:
@@ -105,7 +99,7 @@ def _make(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "insert into stored.store values (?, ?, ?)", [SCHEMA_VERSION, time.time_ns(), relations.fingerprint()]
     )
-    for statement in (*relations.definitions([name for name, _ in span_columns(connection)]), *relations.views()):
+    for statement in (*relations.definitions(), *relations.views()):
         connection.execute(statement)
     connection.execute("commit")
 
@@ -122,23 +116,16 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     views = connection.execute("select schema_name, view_name from duckdb_views() where not internal").fetchall()
     for schema, name in views:
         connection.execute(f'drop view if exists {schema}."{name}"')
-    for side in relations.SIDES:
-        connection.execute(f"create temp table arrived as from stored.spans_{side}")
-        connection.execute(f"drop table stored.spans_{side}")
-        connection.execute(relations.inbox("spans", side))
-        connection.execute(f"insert into stored.spans_{side} by name from arrived")
-        connection.execute("drop table arrived")
     have = {
         name
         for (name,) in connection.execute(
             "select column_name from duckdb_columns() where schema_name = 'stored' and table_name = 'spans'"
         ).fetchall()
     }
-    columns = span_columns(connection)
-    for name, kind in columns:
+    for name, kind in relations.columns("spans"):
         if name not in have:
             connection.execute(f"alter table stored.spans add column {name} {kind}")
-    for statement in relations.definitions([name for name, _ in columns]):
+    for statement in relations.definitions():
         connection.execute(statement)
     means = _meaning(connection)
     for relation in relations.MERGED:
@@ -151,6 +138,25 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     for statement in relations.views():
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
+    connection.execute("commit")
+
+
+def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fold what waits in a file of version 1, in its `spans_a`, `spans_b`, `ledger_a` and `ledger_b`."""
+    connection.execute("begin")
+    for side in relations.SIDES:
+        # With the columns that an older file lacks.
+        connection.execute(
+            f"create temp table waiting as (from stored.spans limit 0) union all by name from stored.spans_{side}"
+        )
+        for relation in relations.MERGED:
+            connection.execute(relation.folded("waiting" if relation.source == "spans" else f"stored.ledger_{side}"))
+        connection.execute("insert into stored.spans by name from waiting")
+        connection.execute("drop table waiting")
+        for source in relations.SOURCES:
+            connection.execute(f"drop table stored.{source}_{side}")
+        connection.execute(relations.journal(side))
+    connection.execute("update stored.store set schema_version = ?", [SCHEMA_VERSION])
     connection.execute("commit")
 
 

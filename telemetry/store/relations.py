@@ -3,15 +3,17 @@
 The files in `queries/schema/` define each relation as a view over `spans`. Reading 100 million spans for every report
 would be slow, so the store keeps rows that are computed already, and four schemas tell them apart:
 
-- `stored`: what is on disk. New spans arrive in `stored.spans_a` or `stored.spans_b`, the inboxes.
-  Now and then an inbox is *folded*: its spans move to `stored.spans`, and what they say is merged into
-  `stored.connections` and `stored.steps`. The ledger of requests goes the same way, into `stored.ingest`.
-- `tail`: the rows of attempts that the inboxes touch, complete, in memory. The first query after a commit brings it up
-  to date (`tail.py`), so that every other query is planned and answered as if it read one table.
-- `definition`: the files' own text, computed from all spans. Views in `main` say the same, for whoever opens the file
-  with another program.
-- `temp`, of a reader's connection: what reports read, stored rows and the tail. It must equal `definition`;
-  `telemetry store verify` compares.
+- `stored`: what is on disk. Each commit writes one row, all its spans packed (`journal.py`), into `stored.journal_a` or
+  `stored.journal_b`, and keeps them in memory as Arrow tables, where they wait.
+  Now and then a journal is *folded*: its spans are inserted into `stored.spans`, what they say is merged into
+  `stored.connections` and `stored.steps`, and the journal is emptied, in one transaction. The ledger of requests goes
+  the same way, into `stored.ingest`. Only after a crash is a journal read.
+- `tail`: the rows of attempts that waiting spans touch, complete, in memory. The first query after a commit brings it
+  up to date (`tail.py`), so that every other query is planned and answered as if it read one table.
+- `definition`: the files' own text, computed from all stored spans. Views in `main` are the kept rows, for whoever
+  opens the file with another program: closing it folds what waits.
+- `temp`, of a reader's connection: what reports read, stored rows and the tail, and of spans those that wait. It must
+  equal what the definitions say of `spans`; `telemetry store verify` compares.
 
 It works because every column of a definition's inner select is a minimum, a maximum, a logical or, a count or a sum:
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
@@ -22,7 +24,6 @@ whenever that changes.
 import graphlib
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,10 +32,9 @@ from telemetry import settings
 from telemetry.errors import StoreError
 
 SIDES: Final = ("a", "b")
-"""Two inboxes, so that a checkpoint can write one, and lock it meanwhile, while spans arrive in the other."""
-INBOXES: Final = ("spans", "ledger")
-"""What arrives, and waits in `stored.<name>_a` or `stored.<name>_b`."""
-ARRIVING: Final = tuple((name, side) for name in INBOXES for side in SIDES)
+"""Two journals, so that a fold can drop one while spans arrive in the other."""
+SOURCES: Final = ("spans", "ledger")
+"""What arrives. A connection reads what waits of it as `waiting_<name>`, an Arrow table."""
 
 _AGGREGATE = re.compile(
     r"(?P<function>min|max|bool_or|count|sum)\((?P<argument>.*?)\)(?: filter \(.*\))?(?:::\w+)? as (?P<name>\w+)"
@@ -116,7 +116,7 @@ class Merged:
     @property
     def table(self) -> str:
         """Make the table of rows that are kept, empty."""
-        return f"{self.computed(f'stored.{self.source}_a')} limit 0"
+        return f"{self.computed('stored.spans' if self.source == 'spans' else self.source)} limit 0"
 
     def computed(self, source: str) -> str:
         """Make the table with what all rows of a source say."""
@@ -128,36 +128,38 @@ class Merged:
         merged = f"with merged as (select {columns} from {kept})"
         return f"create table stored.{self.name} as\n{merged},\n{self._derived()}"
 
-    def fold(self, inbox: str, *, into: str) -> str:
-        """Merge what an inbox says into kept rows.
+    @property
+    def fold(self) -> str:
+        """Merge what waits into the rows that are kept."""
+        return self.folded(f"waiting_{self.source}")
 
-        Args:
-            inbox: a table or a view with the columns of the source.
-            into: `stored.NAME`, or a copy of it.
-        """
+    def folded(self, arrived: str) -> str:
+        """Merge what a table with the columns of the source says into the rows that are kept."""
         return (
-            f"merge into {into} as kept using (\n{self.touched(inbox)}\n) as fresh using ({', '.join(self.keys)})\n"
+            f"merge into stored.{self.name} as kept using (\n{self._touched(arrived)}\n) as fresh "
+            f"using ({', '.join(self.keys)})\n"
             "when matched then update by name when not matched then insert by name"
         )
 
-    def touched(self, inbox: str) -> str:
-        """The complete rows of all that an inbox says anything of: what is kept of them, merged with what it says."""
-        return self._rows(inbox, self._kept(f"stored.{self.name}"))
+    def _touched(self, arrived: str) -> str:
+        """The complete rows of all that a source says anything of: what is kept of them, merged with what it says."""
+        return self._rows(arrived, self._kept(f"stored.{self.name}"))
 
-    def advance(self, ends: Mapping[tuple[str, str], int]) -> list[str]:
-        """Merge what arrived last into the tail.
+    @property
+    def tail(self) -> str:
+        """Make the tail anew, from what waits."""
+        return f"create or replace table tail.main.{self.name} as\n{self._touched(f'waiting_{self.source}')}"
+
+    @property
+    def advance(self) -> list[str]:
+        """Merge what waits since the tail was made into it.
 
         Not by `merge into`, which costs twice as much here: it updates every column of a row by itself.
-
-        Args:
-            ends: row numbers at which the inboxes ended before.
         """
         tail, keys = f"tail.main.{self.name}", ", ".join(self.keys)
-        since = [(f"stored.{self.source}_{side}", ends[self.source, side]) for side in SIDES]
-        arrived = " union all ".join(f"from {inbox} where rowid >= {end}" for inbox, end in since)
         kept = self._kept(tail) + self._kept(f"(from stored.{self.name} anti join {tail} using ({keys}))")
         return [
-            f"create or replace temp table arrived as\n{self._rows(f'({arrived})', kept)}",
+            f"create or replace temp table arrived as\n{self._rows(f'waiting_{self.source}', kept)}",
             f"delete from {tail} where ({keys}) in (select ({keys}) from arrived)",
             f"insert into {tail} by name from arrived",
         ]
@@ -167,14 +169,14 @@ class Merged:
         columns = ", ".join((*self.keys, *self.aggregates))
         return f"select {columns} from {table} semi join fresh using ({', '.join(self.keys)})\nunion all by name\n"
 
-    def _rows(self, inbox: str, kept: str = "") -> str:
+    def _rows(self, arrived: str, kept: str = "") -> str:
         """Rows with all that is derived from them.
 
         Args:
             kept: begins a union with other rows of the same keys.
         """
         keys = ", ".join(self.keys)
-        fresh = re.sub(rf"^from {self.source}$", f"from {inbox}", self.partial, flags=re.MULTILINE)
+        fresh = re.sub(rf"^from {self.source}$", f"from {arrived}", self.partial, flags=re.MULTILINE)
         merges = ",\n".join(f"{_MERGE[kind].format(name)} as {name}" for name, kind in self.aggregates.items())
         merged = f"select {keys},\n{merges}\nfrom (\n{kept}from fresh\n) group by {keys}"
         return f"with fresh as materialized (\n{fresh}\n),\nmerged as (\n{merged}\n),\n{self._derived()}"
@@ -188,28 +190,28 @@ class Merged:
             rows = f"select *, {hashes} from (\n{_select('verdicts')}\n)"
         return f"{self.name} as (\n{final}\n)\n{rows}"
 
-    def views(self, kind: str, tail: str, given: str = "") -> list[str]:
-        """What reports read: the rows of `tail`, and the kept rows of all else.
+    def views(self, kind: str, tail: str | None = None) -> list[str]:
+        """What reports read: the kept rows, or those of `tail` and the kept rows of all else.
 
         Args:
             kind: `view` for the file, `temp view` for a reader's connection.
-            tail: the name of what has the complete rows of what waits. A table is planned faster than a select.
-            given: a `with` clause that names it.
+            tail: the table of the complete rows of what waits.
         """
-        hidden, ids = {self.name: self.inner}, []
+        hidden = {self.name: self.inner}
         if self.name == "connections":
             hashes = tuple(_hashes())
-            hidden = {self.name: (*self.inner, *_VERDICT, *hashes), "verdicts": (*self.inner, *hashes)}
-            ids = [("ids", _ids("stored.connections"), _ids(tail))]
-        rows = [
-            (name, f"select {_all_but(columns)} from stored.{self.name}", f"select {_all_but(columns)} from {tail}")
-            for name, columns in hidden.items()
-        ]
-        return [
-            f"create {kind} {name} as\n{given}select * from (\n{kept}\n) anti join {tail} as touched "
-            f"using ({', '.join(self.keys)})\nunion all\n{waiting}"
-            for name, kept, waiting in rows + ids
-        ]
+            hidden = {self.name: (*self.inner, *_VERDICT, *hashes), "verdicts": (*self.inner, *hashes), "ids": ()}
+        return [f"create {kind} {name} as\n{self._seen(name, columns, tail)}" for name, columns in hidden.items()]
+
+    def _seen(self, name: str, hidden: tuple[str, ...], tail: str | None) -> str:
+        def rows(table: str) -> str:
+            return _ids(table) if name == "ids" else f"select {_all_but(hidden)} from {table}"
+
+        kept = rows(f"stored.{self.name}")
+        if tail is None:
+            return kept
+        others = f"select * from (\n{kept}\n) anti join {tail} as touched using ({', '.join(self.keys)})"
+        return f"{others}\nunion all\n{rows(tail)}"
 
 
 def _all_but(columns: tuple[str, ...]) -> str:
@@ -236,20 +238,22 @@ DEFINED: Final = {
 """The relations that can be computed from all spans again, with their keys."""
 
 
-_SOURCES: Final = {"spans": "main.spans", "connections": "definition.connections"}
-"""What the definitions in `definition` read."""
-
-
 def tables() -> list[str]:
     """Statements that make what is on disk."""
-    inboxes = [inbox(name, side) for name in INBOXES for side in SIDES]
     return [
         "create schema stored",
         "create table stored.held (i bigint)",  # empty but for moments: see Store.tend and Store.compact
-        _table("spans", "spans"),
-        *inboxes,
+        definition("spans").replace("create table spans (", "create table stored.spans ("),
+        *(journal(side) for side in SIDES),
+        definition("ledger").replace("create table ledger (", "create temp table ledger ("),
         *(relation.table for relation in MERGED),
+        "drop table ledger",
     ]
+
+
+def journal(side: str) -> str:
+    """The statement that makes one journal."""
+    return f"create table stored.journal_{side} (source varchar not null, batch blob not null)"
 
 
 def plain_views() -> list[str]:
@@ -263,16 +267,30 @@ def plain_views() -> list[str]:
 
 def fingerprint() -> str:
     """Changes whenever a definition changes, so that an older file is brought up to date."""
-    return hashlib.sha256("".join((*tables(), *definitions([]), *views())).encode()).hexdigest()
+    return hashlib.sha256("".join((*tables(), *definitions(), *views())).encode()).hexdigest()
 
 
-def inbox(name: str, side: str) -> str:
-    """The statement that makes one inbox."""
-    return _table(name, f"{name}_{side}")
+def columns(name: str) -> list[tuple[str, str]]:
+    """Name and type of the columns of `spans` or `ledger`, in the order of its definition."""
+    return re.findall(r"^  (\w+) (\w+)", definition(name), re.MULTILINE)
 
 
-def _table(name: str, stored_as: str) -> str:
-    return definition(name).replace(f"create table {name} (", f"create table stored.{stored_as} (")
+def texts() -> list[str]:
+    """The VARIANT columns of `spans`, which wait as JSON text."""
+    return [name for name, kind in columns("spans") if kind == "variant"]
+
+
+def readable(text: str) -> str:
+    """Whether a JSON text becomes a VARIANT: a condition. DuckDB dies of one that is nested too deep, which only a long
+    one can be; so that is tried before it is written down."""
+    tried = f"{text}::json::variant is not null"
+    return f"case when {text} is null then true when strlen({text}) < 4000 then json_valid({text}) else {tried} end"
+
+
+def values() -> str:
+    """Select spans that wait as they will be stored."""
+    listed = (f"{name}::json::variant as {name}" if kind == "variant" else name for name, kind in columns("spans"))
+    return f"select {', '.join(listed)} from waiting_spans"
 
 
 def _select(name: str) -> str:
@@ -280,25 +298,22 @@ def _select(name: str) -> str:
     return definition(name).partition(f"create view {name} as\n")[2].rstrip().rstrip(";")
 
 
-def definitions(span_columns: list[str]) -> list[str]:
-    """Statements that make views of all spans, and the relations computed from these.
+def defined(name: str) -> str:
+    """Select what the definition of a relation says of all spans."""
+    if name in ("verdicts", "ids"):
+        return f"with connections as (\n{_select('connections')}\n)\nfrom (\n{_select(name)}\n)"
+    return _select(name)
 
-    Args:
-        span_columns: Of `spans`, in the order of its definition.
-    """
-    columns = ", ".join(span_columns)
+
+def definitions() -> list[str]:
+    """Statements that make views of all stored spans, and the relations computed from these."""
+    listed = ", ".join(name for name, _ in columns("spans"))
     return [
         "create schema definition",
-        f"create view stored.spans_inbox as "
-        f"select {columns} from stored.spans_a union all select {columns} from stored.spans_b",
-        "create view stored.ledger_inbox as from stored.ledger_a union all from stored.ledger_b",
-        f"create view main.spans as "
-        f"select {columns} from stored.spans union all select {columns} from stored.spans_inbox",
+        f"create view main.spans as select {listed} from stored.spans",
         *(
             f"create view definition.{name} as\n"
-            + re.sub(
-                r"^from (spans|connections)$", lambda m: f"from {_SOURCES[m[1]]}", _select(name), flags=re.MULTILINE
-            )
+            + re.sub(r"^from spans$", "from main.spans", defined(name), flags=re.M)
             for name in DEFINED
         ),
     ]
@@ -306,35 +321,17 @@ def definitions(span_columns: list[str]) -> list[str]:
 
 def views() -> list[str]:
     """Statements that make the views of kept rows in the file, and those that read from them."""
-    return [
-        *(
-            view
-            for relation in MERGED
-            for view in relation.views(
-                "view", "tail", f"with tail as (\n{relation.touched(f'stored.{relation.source}_inbox')}\n)\n"
-            )
-        ),
-        *(definition(name) for name in plain_views()),
-    ]
-
-
-def shown() -> str:
-    """The statement that says where each inbox ends: what arrives later has these row numbers, or higher ones."""
-    ends = (f"(select coalesce(max(rowid) + 1, 0) from stored.{name}_{side})" for name, side in ARRIVING)
-    return f"select {', '.join(ends)}"
+    return [*(view for one in MERGED for view in one.views("view")), *(definition(name) for name in plain_views())]
 
 
 def tail() -> list[str]:
-    """Statements that make the tail anew, from what waits."""
-    return [
-        f"create or replace table tail.main.{relation.name} as\n{relation.touched(f'stored.{relation.source}_inbox')}"
-        for relation in MERGED
-    ]
+    """Statements that make the tail anew, from all that waits."""
+    return [relation.tail for relation in MERGED]
 
 
-def advance(ends: Mapping[tuple[str, str], int]) -> list[str]:
-    """Statements that merge into the tail what arrived since the inboxes ended there."""
-    return [statement for relation in MERGED for statement in relation.advance(ends)]
+def advance() -> list[str]:
+    """Statements that merge into the tail what waits since it was made."""
+    return [statement for relation in MERGED for statement in relation.advance]
 
 
 def empty_tail() -> list[str]:
@@ -343,8 +340,10 @@ def empty_tail() -> list[str]:
 
 
 def reading() -> list[str]:
-    """Statements by which a connection reads stored rows and the tail, under the names that reports know."""
+    """Statements by which a connection reads what is stored and what waits, under the names that reports know."""
+    listed = ", ".join(name for name, _ in columns("spans"))
     return [
+        f"create temp view spans as select {listed} from stored.spans union all {values()}",
         *(view for relation in MERGED for view in relation.views("temp view", f"tail.main.{relation.name}")),
         *(definition(name).replace("create view", "create temp view") for name in plain_views()),
     ]

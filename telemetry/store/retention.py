@@ -78,7 +78,7 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     Args:
         which: a condition on `environment`, with its parameters.
     """
-    store.tend(now=True)  # so that no span of theirs waits in an inbox
+    store.tend(now=True)  # so that no span of theirs waits to be folded
     values = {**params, "before": before_ns}
     old = "attempt_id is null and end_ns < $before"
     with store.maintained() as connection, store.transaction(connection):

@@ -1,4 +1,4 @@
-"""Keep, in memory, the complete rows of every attempt that spans in the inboxes touch.
+"""Keep, in memory, what waits to be folded, and the complete rows of every attempt that it touches.
 
 The first query after a commit merges what arrived since the last one, for itself and for all queries until the next
 commit; after a fold or a prune it makes all rows anew.
@@ -8,15 +8,17 @@ most of it planning.)
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import duckdb
+import pyarrow as pa
 
 from telemetry.store import relations
+from telemetry.store.journal import Source, Waiting
 
 
 class Tail:
-    """The tables of `tail`. Any thread may call it."""
+    """What waits, and the tables of `tail`. Any thread may call it."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         """
@@ -26,28 +28,62 @@ class Tail:
         self._connection = connection
         for statement in relations.empty_tail():
             connection.execute(statement)
+        self.sources = {name: Source(name) for name in relations.SOURCES}
+        self._waiting = {
+            side: {name: Waiting(source) for name, source in self.sources.items()} for side in relations.SIDES
+        }
+        self._fresh: list[Mapping[str, pa.Table]] = []
+        """What arrived since the tables were made."""
         self.changes = 1
         """How many commits, folds and prunes there were."""
         self._shown = 0
         """The changes that the tables show."""
-        self._ends: tuple[int, ...] = ()
-        """Row numbers at which the inboxes ended then."""
         self._anew = True
         """Whether a fold or a prune changed what the tables were made from."""
         self._making = threading.Lock()
         self._switching = threading.Lock()
 
-    def changed(self) -> None:
-        """Say that a commit is done. Its spans are in the answer of any query that begins later."""
+    def read(self, side: str, rows: duckdb.DuckDBPyConnection) -> None:
+        """Take what a journal keeps, which was written before a crash."""
+        while row := rows.fetchone():
+            name, batch = row
+            self.add(side, {name: self.sources[name].unpacked(batch)})
+
+    def add(self, side: str, arrived: Mapping[str, pa.Table]) -> None:
+        """Say that a commit wrote these to a journal. They are in the answer of any query that begins later."""
         with self._switching:
+            for source, table in arrived.items():
+                self._waiting[side][source].add(table)
+            self._fresh.append(arrived)
             self.changes += 1
 
+    def waiting(self, source: str, sides: tuple[str, ...] = relations.SIDES) -> pa.Table:
+        """What waits, of some journals."""
+        return pa.concat_tables([table for side in sides for table in self._waiting[side][source].tables])
+
+    @property
+    def rows(self) -> int:
+        """How many spans wait."""
+        return sum(waiting["spans"].rows for waiting in self._waiting.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """What these take."""
+        return sum(waiting["spans"].size_bytes for waiting in self._waiting.values())
+
     @contextlib.contextmanager
-    def replacing(self) -> Iterator[None]:
-        """End a fold or a prune in the block: nobody begins to read meanwhile."""
+    def replacing(self, folded: str | None = None) -> Iterator[None]:
+        """End a fold or a prune in the block: nobody begins to read meanwhile.
+
+        Args:
+            folded: the journal that is empty then.
+        """
         with self._switching:
             try:
                 yield
+                self._fresh = []
+                for waiting in self._waiting.get(folded or "", {}).values():
+                    waiting.clear()
             finally:
                 self.changes += 1
                 self._anew = True
@@ -61,6 +97,7 @@ class Tail:
         # What a reader sees of the file must not be older than its tail: after a fold, the tail has lost what the
         # file has gained. So no tail is switched between the moments when a reader first looks at the two.
         with self._switching:
+            reader.register("waiting_spans", self.waiting("spans"))
             reader.execute("begin transaction read only")
             reader.execute(_LOOK)
 
@@ -68,11 +105,13 @@ class Tail:
         try:
             with self._switching:
                 shown, anew, self._anew = self.changes, self._anew, False
+                fresh, self._fresh = self._fresh, []
+                for name, source in self.sources.items():
+                    some = [source.schema.empty_table(), *(arrived[name] for arrived in fresh if name in arrived)]
+                    self._connection.register(f"waiting_{name}", self.waiting(name) if anew else pa.concat_tables(some))
                 self._connection.execute("begin")
                 self._connection.execute(_LOOK)
-            ends = self._connection.execute(relations.shown()).fetchall()[0]
-            before = dict(zip(relations.ARRIVING, self._ends, strict=True)) if not anew else {}
-            for statement in relations.tail() if anew else relations.advance(before):
+            for statement in relations.tail() if anew else relations.advance():
                 self._connection.execute(statement)
             with self._switching:
                 self._connection.execute("commit")
@@ -81,7 +120,10 @@ class Tail:
             with contextlib.suppress(duckdb.Error):
                 self._connection.execute("rollback")
             raise
-        self._shown, self._ends = shown, ends
+        finally:
+            for name in relations.SOURCES:
+                self._connection.unregister(f"waiting_{name}")
+        self._shown = shown
 
 
 _LOOK = "select 1 from tail.main.steps, stored.held limit 0"

@@ -1,6 +1,7 @@
 """Opening a store: every reason why it cannot be is told apart."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
 from telemetry.store import relations
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.store.opening import SCHEMA_VERSION
 from tests.support.spans import attempt, table
 
 
@@ -82,7 +84,7 @@ def test_newer_schema(path: Path) -> None:
         other.execute("update stored.store set schema_version = 99")
     with pytest.raises(SchemaMismatch) as caught:
         Store.open(path)
-    assert (caught.value.found, caught.value.expected) == (99, 1)
+    assert (caught.value.found, caught.value.expected) == (99, SCHEMA_VERSION)
 
 
 @pytest.mark.parametrize("regions", ["max(region)", "min(region)"], ids=["from its rows", "from all spans"])
@@ -107,6 +109,65 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions
 
     assert found == [{"n": len(rows) + len(attempt(2)), "moods": 0}]
     assert all(check.passed for check in checks), checks
+
+
+def test_after_a_crash(path: Path, tmp_path: Path) -> None:
+    """What a crash left waiting is in every answer again, also of a store that may not write, and is stored once."""
+    left = tmp_path / "left.duckdb"
+    rows = attempt(1)
+    with Store.open(path) as store:
+        store.commit([table(attempt(2))])
+        store.tend(now=True)
+        store.commit([table(rows[:5])])
+        store.commit([table(rows[5:])])
+        expected = [store.query(f"from {name} order by all").to_pylist() for name in ("verdicts", "ingest")]
+        for suffix in ("", ".wal"):
+            shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+    for read_only in (True, False):
+        with Store.open(left, read_only=read_only) as store:
+            found = [store.query(f"from {name} order by all").to_pylist() for name in ("verdicts", "ingest")]
+            checks = verify(store)
+            waiting = store.info()["waiting_spans"]
+            stored_again = 0 if read_only else store.commit([table(rows)]).stored
+
+        assert found == expected
+        assert waiting == len(rows)
+        assert all(check.passed for check in checks), checks
+        assert stored_again == 0
+
+
+def test_version_1(path: Path, tmp_path: Path) -> None:
+    """What waits in a file of version 1, in tables of its own, is folded when the file is opened for writing."""
+    rows, other = attempt(1), tmp_path / "other.duckdb"
+    for each, given in ((path, rows[:5]), (other, rows[5:])):
+        with Store.open(each) as store:
+            store.commit([table(given)], transport="grpc")
+    with duckdb.connect(str(path)) as older:
+        older.execute(f"attach '{other}' as other")
+        for side in relations.SIDES:
+            older.execute(f"drop table stored.journal_{side}")
+            older.execute(f"create table stored.spans_{side} as from other.stored.spans limit 0")
+            ledger = relations.definition("ledger")
+            older.execute(ledger.replace("create table ledger", f"create table stored.ledger_{side}"))
+        older.execute("insert into stored.spans_b from other.stored.spans")
+        older.execute(
+            "insert into stored.ledger_a select minute_ns as at_ns, * exclude (minute_ns, lateness_mean_ms) "
+            "from other.stored.ingest"
+        )
+        older.execute("update stored.store set schema_version = 1, definitions = 'older'")
+    with pytest.raises(SchemaMismatch):
+        Store.open(path, read_only=True)
+    for _ in range(2):
+        with Store.open(path) as store:
+            found = store.query("select sum(requests)::int as requests, sum(stored)::int as stored from ingest")
+            checks = verify(store)
+            stored_again = store.commit([table(rows)]).stored
+            attempts = store.query("select span_count from connections").to_pylist()
+
+        assert found.to_pylist()[0]["stored"] == len(rows)
+        assert all(check.passed for check in checks), checks
+        assert stored_again == 0
+        assert attempts == [{"span_count": len(rows)}]
 
 
 def test_many_rows(path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Hold what is committed and not folded yet: as tables in memory, and packed, as the file's journal keeps it.
+
+Pure: no I/O, no clock.
+"""
+
+import re
+from typing import Final
+
+import pyarrow as pa
+
+from telemetry.errors import DecodeError
+from telemetry.store import relations
+
+_TYPES: Final = {
+    "varchar": pa.string(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+    "variant": pa.string(),
+}
+"""A VARIANT column travels as JSON text."""
+_RUN_ROWS: Final = 8_192
+"""Small tables are joined up to so many rows: each has 85 columns, however few its rows are."""
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4")
+"""100 bytes a span of the connector; other spans 120 and more."""
+
+
+class Source:
+    """What the definition of `spans` or of `ledger` says of its columns."""
+
+    def __init__(self, name: str) -> None:
+        self.schema = pa.schema([(column, _TYPES[kind]) for column, kind in relations.columns(name)])
+        self._required = re.findall(r"^  (\w+) \w+ not null", relations.definition(name), re.MULTILINE)
+
+    def checked(self, table: pa.Table) -> pa.Table:
+        """The table with exactly these columns.
+
+        Raises:
+            DecodeError: it has others, or nothing where something must be.
+        """
+        if table.schema.names != self.schema.names:
+            raise DecodeError("a table has other columns than spans have")
+        if missing := [column for column in self._required if table[column].null_count]:
+            raise DecodeError(f"spans lack their {', '.join(missing)}")
+        return table if table.schema.equals(self.schema) else table.cast(self.schema)
+
+    def unpacked(self, batch: bytes) -> pa.Table:
+        """The table again, also when it had fewer columns, being of an earlier version."""
+        table = pa.ipc.open_stream(batch).read_all()
+        columns = [
+            table[field.name] if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+            for field in self.schema
+        ]
+        return pa.table(columns, schema=self.schema)
+
+
+def packed(table: pa.Table) -> bytes:
+    """What the journal keeps of a table: the columns that hold anything."""
+    table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as stream:
+        stream.write_table(table)
+    packed: bytes = sink.getvalue().to_pybytes()
+    return packed
+
+
+class Waiting:
+    """Tables of one source. One thread at a time."""
+
+    def __init__(self, source: Source) -> None:
+        self._empty = source.schema.empty_table()
+        self.tables = [self._empty]
+
+    def add(self, table: pa.Table) -> None:
+        """Take a table after those that are here."""
+        while self.tables and self.tables[-1].num_rows <= min(2 * table.num_rows, _RUN_ROWS - table.num_rows):
+            table = pa.concat_tables([self.tables.pop(), table]).combine_chunks()
+        self.tables.append(table)
+
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self.tables = [self._empty]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.num_rows for table in self.tables)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(table.nbytes for table in self.tables)
