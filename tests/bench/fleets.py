@@ -100,10 +100,10 @@ def multiply(base: Path, target: Path, copies: int) -> None:
             if "start_ns" not in columns:
                 continue
             columns = [column for column in columns if not column.endswith("_hash")]  # of ids, which will be others
-            copied = ", ".join(f"{_copied(column)} as {column}" for column in columns)
+            selected = ", ".join(f"{copied(column, 'lower(to_hex(copy))')} as {column}" for column in columns)
             for since in range(first, last + 1, fleet.DAY_NS):
                 connection.execute(
-                    f"insert into stored.{name} by name select {copied} "
+                    f"insert into stored.{name} by name select {selected} "
                     f"from base.stored.{name}, range({copies}) as copies(copy) "
                     f"where start_ns >= {since} and start_ns < {since + fleet.DAY_NS} order by start_ns"
                 )
@@ -111,9 +111,10 @@ def multiply(base: Path, target: Path, copies: int) -> None:
         connection.execute("checkpoint")
 
 
-def _copied(column: str) -> str:
+def copied(column: str, digit: str) -> str:
+    """What a column of a copy has, in SQL that both engines know: times a little later, ids that begin with a digit."""
     if column in _MOMENTS:
         return f"{column} + copy * {_SHIFT_NS}"
     if column.endswith("_id") and column not in ("span_id", "parent_span_id"):
-        return f"lower(to_hex(copy)) || substr({column}, 2)"
+        return f"{digit} || substr({column}, 2)"
     return column

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CLUSTER = "fleet"
 USER, PASSWORD = "reader", "correct horse"
 START_LIMIT_S = 60.0
+MEMORY_SHARE = 0.4
+"""Of the machine's, for each node: alone it would take nearly all, and several share one machine."""
 NODE = Path(__file__).with_name("node.py")
 
 
@@ -35,7 +37,7 @@ class Node:
     tcp_port: int
     process: "subprocess.Popen[bytes]"
 
-    def client(self, database: str = "default", **settings: object) -> "Client":
+    def client(self, database: str = "default", *, answer_limit_s: int = 300, **settings: object) -> "Client":
         """A client of this node alone, whose DDL and inserts go no further unless a table is Distributed."""
         import clickhouse_connect
 
@@ -43,6 +45,7 @@ class Node:
             host=self.host,
             port=self.http_port,
             database=database,
+            send_receive_timeout=answer_limit_s,
             settings={"distributed_foreground_insert": 1, **settings},
         )
 
@@ -143,6 +146,7 @@ def _config(home: Path, shard: int, tcp: int, http: int, shards: str) -> str:
 <users_config>{home}/users.xml</users_config>
 <listen_host>127.0.0.1</listen_host><tcp_port>{tcp}</tcp_port><http_port>{http}</http_port>
 <remote_servers><{CLUSTER}>{shards}</{CLUSTER}></remote_servers>
+<max_server_memory_usage_to_ram_ratio>{MEMORY_SHARE}</max_server_memory_usage_to_ram_ratio>
 <macros><cluster>{CLUSTER}</cluster><shard>{shard}</shard><replica>1</replica></macros>
 </clickhouse>
 """
