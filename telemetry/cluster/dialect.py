@@ -11,6 +11,7 @@ from typing import Final
 import sqlglot
 from sqlglot import exp
 
+from telemetry.cluster.shards import name_shards
 from telemetry.errors import ReportError
 
 PORTABLE: Final[frozenset[type[exp.Expr]]] = frozenset(
@@ -86,6 +87,7 @@ def translated(sql: str, name: str, types: tuple[tuple[str, str], ...]) -> str:
     tree = check(sql, name)
     known, structs = dict(types), _structs(tree)
     _order_by_answer(tree)
+    name_shards(tree)
     for node in reversed(list(tree.bfs())):  # what is inside comes first
         if isinstance(node, exp.Parameter | exp.Placeholder):
             replacement = _bound(node, known)

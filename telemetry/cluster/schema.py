@@ -15,8 +15,9 @@ The relations that reports read, under their own names, are those of all shards 
   that succeeds has none in its first spans, so a trace would be torn apart. `sessions` and `episodes`, which group
   attempts, are merged by the node that is asked, from what each shard has aggregated.
 - **Ids by their hash.** `ids` alone has shards of its own, so that who looks one up asks one shard for the attempts
-  that it names. Each piece of an attempt brings the ids that it knows, with its own times: those in `ids` are within
-  the attempt's, and may be less, as a session's id comes after its attempt began.
+  that it names, and then those that have these (`telemetry.cluster.shards`). Each piece of an attempt brings the ids
+  that it knows, with its own times: those in `ids` are within the attempt's, and may be less, as a session's id comes
+  after its attempt began.
 - **Twice is once.** Senders repeat themselves. Spans replace their like, by trace and span id; all else is a minimum,
   a maximum or a set, to which a repeated span adds nothing. A count of spans is the size of the set of their ids.
 - **Late is in time.** An attempt is kept in pieces, one of each insertion, by the day of the last thing heard in it.

@@ -13,7 +13,7 @@ from telemetry.cluster import schema, source
 from telemetry.cluster.schema_setup import apply
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
-from telemetry.support import capsule
+from telemetry.support import capsule, find
 from telemetry.support.asking import ask
 from tests.cluster.collected import collected
 from tests.cluster.copying import VARIANTS
@@ -116,6 +116,29 @@ def test_the_look_up_of_an_id_asks_one_shard(cluster: Cluster, store: Store, ask
                 assert through.query(statement, {"id": id}).equals(store.query(statement, {"id": id}))
 
     assert sum(map(passed_on, cluster.nodes)) - before == len(ids)
+
+
+@pytest.mark.real
+def test_only_who_has_the_rows_is_asked_for_a_session(cluster: Cluster, store: Store, asked: source.Cluster) -> None:
+    """A session whose ids and attempts are on one node: through it nobody else is asked, through the other it alone."""
+    shards = "id_hash % 2 as shard, groupUniqArray(cityHash64(trace_id) % 2) as shards"
+    with cluster.nodes[0].client("telemetry") as client:
+        found = client.query(f"select id, {shards} from ids where kind = 'session' group by id, id_hash order by id")
+    for number, node in enumerate(cluster.nodes):
+        id = next(id for id, shard, of_attempts in found.result_rows if [shard] == of_attempts == [number])
+        for through in range(2):
+            before = [passed_on(each) for each in cluster.nodes]
+            with source.opened(cluster.url(node=through)) as there:
+                attempt = find.resolve(id, there).attempts[0]
+                spans = ask(there, "spans_of", {"trace_id": attempt.trace_id})
+                steps = ask(there, "steps_of", {"trace_id": attempt.trace_id})
+                timeline = reports.execute("timeline", {"id": id}, there)
+            told = [passed_on(each) - earlier for each, earlier in zip(cluster.nodes, before, strict=True)]
+
+            assert (len(spans) > 0, len(steps) > 0) == (True, True)
+            assert timeline.num_rows == reports.execute("timeline", {"id": id}, store).num_rows
+            assert told[1 - number] == 0
+            assert (told[number] == 0) == (node is cluster.nodes[through])
 
 
 @pytest.mark.real
