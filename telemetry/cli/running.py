@@ -288,6 +288,8 @@ def demo(sessions: int, seed: int, store: Path | None, pages_port: int | None, o
     """
     import tempfile
 
+    if store:
+        store = settings.store_path(store, instead="keep what is played in a file, and `telemetry store copy` that")
     with tempfile.TemporaryDirectory(prefix="telemetry-demo-") as folder:
         asyncio.run(_demo(sessions, seed, store or Path(folder) / "demo.duckdb", pages_port, once))
 

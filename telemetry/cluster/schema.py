@@ -28,7 +28,7 @@ The relations that reports read, under their own names, are those of all shards 
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 
     from telemetry.cluster.source import Address
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what is on disk: counts up when a `stored_…` table changes. Views are made anew whenever their text changes."""
-VERSION_TABLE: Final = "telemetry_schema"
+VERSION_VIEW: Final = "telemetry_schema"
+"""Says which version is there; replaced when all else is done, so that what was interrupted is done again."""
 _SINCE: Final = "toInt64OrZero(extract(getSetting('log_comment'), '^telemetry since_ns=([0-9]+)$'))"
 """`log_comment` is the one setting for texts of one's own that every server has and hands on to the shards."""
 LONGEST_SESSION_NS: Final = 7 * 86_400 * 10**9
@@ -147,53 +148,50 @@ def fingerprint() -> str:
 class Found:
     """The schema that a server has."""
 
+    version: int
     fingerprint: str
+    """Empty if it was not brought up to date to the end."""
     clustered: bool
-    has_ids: bool
+
+    @property
+    def is_current(self) -> bool:
+        return (self.version, self.fingerprint) == (VERSION, fingerprint())
 
 
 def found(client: "Client", address: "Address") -> Found | None:
-    """The schema that is there; None if there is none.
+    """The schema that is there; None if there is none, or if it was not made to the end.
 
     Raises:
-        SchemaMismatch: what is on disk is of another version.
+        SchemaMismatch: it is of a later version.
     """
-    tables = {"database": address.database, "version": VERSION_TABLE}
+    tables = {"database": address.database, "version": VERSION_VIEW}
     known = client.query(
         "select name from system.tables where database = {database:String} "
-        "and name in ({version:String}, 'incoming_spans', 'stored_ids')",
+        "and name in ({version:String}, 'incoming_spans')",
         tables,
     ).result_rows
     names = {row[0] for row in known}
-    if VERSION_TABLE not in names:
+    if VERSION_VIEW not in names:
         return None
     rows = client.query(
-        f"select version, fingerprint, release from `{address.database}`.{VERSION_TABLE} "
-        "order by applied_at desc, version desc limit 1"
+        f"select version, fingerprint, release from `{address.database}`.{VERSION_VIEW} order by version desc limit 1"
     ).result_rows
-    if not rows:  # an earlier attempt was interrupted
-        return Found("", "incoming_spans" in names, "stored_ids" in names)
-    version, fingerprint, release = rows[0]
-    if version != VERSION:
-        way = (
-            f"use release {release} or newer of telemetry"
-            if version > VERSION
-            else "make one in another database with `telemetry store init`, and `telemetry store copy` what is here"
-        )
+    version, fingerprint, release = rows[0] if rows else (1, "", "")
+    if version > VERSION:
         raise SchemaMismatch(
-            f"the schema in {address} has version {version}, and this release knows {VERSION}; {way}",
+            f"the schema in {address} has version {version}, and this release knows {VERSION}; "
+            f"use release {release} or newer of telemetry",
             path=str(address),
             found=version,
             expected=VERSION,
         )
-    return Found(fingerprint, "incoming_spans" in names, "stored_ids" in names)
+    return Found(version, fingerprint, "incoming_spans" in names)
 
 
 def statements(layout: Layout) -> list[str]:
     """Statements that make the schema, or bring one of this version up to date; they may be repeated."""
     return [
         layout.create_database,
-        _version_table(layout),
         layout.create("table if not exists", "otel_traces") + _OTEL_TRACES,
         *_stored(layout, "spans", _span_columns(), "ReplacingMergeTree", "trace_id, span_id"),
         *_stored(layout, "samples", _sample_columns(), "ReplacingMergeTree", "trace_id, span_id"),
@@ -204,41 +202,55 @@ def statements(layout: Layout) -> list[str]:
                 layout, relation.name, _piece_columns(relation), "AggregatingMergeTree", ", ".join(relation.keys)
             )
         ),
-        *_stored(layout, "ids", _ID_COLUMNS, "AggregatingMergeTree", _ID_KEYS),
         *_incoming(layout, "spans", "cityHash64(trace_id)"),
-        *_incoming(layout, "ids", "id_hash"),
-        *_fill(layout, "spans", "otel_traces", _target(layout, "spans"), _spans_of_collector()),
-        *_fill(layout, "ingest", "otel_traces", "stored_ingest", _INGEST_OF_COLLECTOR),
-        *_fill(layout, "samples", "stored_spans", "stored_samples", _flat(_select("samples"), "stored_spans")),
+        # what comes last on the way is made first, so that no span passes by what is not there yet
+        *_ids_filled(layout),
         *(
             statement
             for name in ("connections", "steps")
             for statement in _fill(layout, name, "stored_spans", f"stored_{name}", _pieces(Merged.read(name)))
         ),
-        *_fill(layout, "ids", "stored_connections", _target(layout, "ids"), _ids_of_pieces()),
+        *_fill(layout, "samples", "stored_spans", "stored_samples", _flat(_select("samples"), "stored_spans")),
+        *_fill(layout, "ingest", "otel_traces", "stored_ingest", _INGEST_OF_COLLECTOR),
+        *_fill(layout, "spans", "otel_traces", _target(layout, "spans"), _spans_of_collector()),
         *(_view(layout, f"{name}_local", text) for name, text in _local_views()),
         *(_everywhere(layout, name) for name in SHARDED),
         *(_view(layout, name, _flat(_select(name), "connections")) for name in _GROUPED),
     ]
 
 
-def backfill(layout: Layout) -> str:
-    """The statement that tells `ids` of the attempts on this node: those from before it had a table; may be repeated.
+def upgrade(layout: Layout, version: int) -> list[str]:
+    """Statements that bring what is on disk from a version to the next one; they may be repeated."""
+    return _UPGRADES[version](layout)
+
+
+def mark(layout: Layout, version: int, fingerprint: str, release: str) -> str:
+    """The statement that says which version is there."""
+    told = f"select toUInt32({version}) as version, '{fingerprint}' as fingerprint, '{release}' as release"
+    return _view(layout, VERSION_VIEW, told)
+
+
+def _ids_filled(layout: Layout) -> Iterator[str]:
+    yield from _stored(layout, "ids", _ID_COLUMNS, "AggregatingMergeTree", _ID_KEYS)
+    yield from _incoming(layout, "ids", "id_hash")
+    yield from _fill(layout, "ids", "stored_connections", _target(layout, "ids"), _ids_of_pieces())
+
+
+def _fill_ids(layout: Layout) -> list[str]:
+    """Tell `ids` of the attempts that were there before it: of this node, or of all where a statement reaches all.
 
     A node that cannot take them yet is told later.
     """
-    target, pieces = layout.named(_target(layout, "ids")), layout.named("stored_connections")
+    pieces = layout.named("stored_connections")
+    if layout.on_cluster:
+        pieces = f"cluster('{layout.cluster}', {pieces})"
     select = _ids_of_pieces().replace("from stored_connections", f"from {pieces}")
     settings = "distributed_foreground_insert = 0, max_partitions_per_insert_block = 0"
-    return f"insert into {target}\nsettings {settings}\n{select}"
+    return [*_ids_filled(layout), f"insert into {layout.named(_target(layout, 'ids'))}\nsettings {settings}\n{select}"]
 
 
-def _version_table(layout: Layout) -> str:
-    return (
-        layout.create("table if not exists", VERSION_TABLE)
-        + " (version UInt32, fingerprint String, release String, applied_at DateTime default now()) "
-        + f"engine = {_engine(layout, 'MergeTree')} order by applied_at"
-    )
+_UPGRADES: Final[dict[int, Callable[[Layout], list[str]]]] = {1: _fill_ids}
+"""From each version to the next one."""
 
 
 def _engine(layout: Layout, name: str) -> str:

@@ -1,7 +1,7 @@
 """Apply the schema to a server or a cluster, and find out which one is there."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from telemetry import __version__
 from telemetry.cluster import schema
@@ -10,6 +10,9 @@ from telemetry.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+UPGRADE_LIMIT_S: Final = 86_400.0
+"""For one statement: what fills a table from all that is there takes as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Applied:
 
 
 def apply(url: str, *, cluster: str | None = None, keep_days: int | None = None) -> Applied:
-    """Make the schema, or bring it up to date; may be repeated.
+    """Make the schema, or bring it up to date; may be repeated, and takes up what was interrupted.
 
     With Keeper one call reaches every node; without, each node is told by a call with its own address.
 
@@ -33,32 +36,29 @@ def apply(url: str, *, cluster: str | None = None, keep_days: int | None = None)
         keep_days: what is older is forgotten. None leaves that as it is, and keeps everything at first.
 
     Raises:
-        SchemaMismatch: it is of another version, and would not be readable.
+        SchemaMismatch: it is of a later version.
         UsageError: there is no such cluster.
         StoreError: the server refuses a statement.
     """
-    with connected(url, "default") as (client, address):
+    with connected(url, "default", answer_limit_s=UPGRADE_LIMIT_S) as (client, address):
         layout = _layout(client, schema.Layout(address.database, cluster, keep_days=keep_days))
         found = schema.found(client, address)
         if found and found.clustered != bool(cluster):
             there = "is of a cluster; give --cluster" if found.clustered else "is of one server; omit --cluster"
             raise UsageError(f"the schema in {address} {there}, or choose another database")
-        expected = schema.fingerprint()
-        if not found or found.fingerprint != expected or keep_days is not None:
+        is_current = found is not None and found.is_current
+        for version in range(found.version if found else schema.VERSION, schema.VERSION):
+            for statement in schema.upgrade(layout, version):
+                client.command(statement)
+            client.command(schema.mark(layout, version + 1, "", __version__))
+        if not is_current or keep_days is not None:
             for statement in schema.statements(layout):
                 client.command(statement)
-        if found and found.fingerprint != expected and not found.has_ids:
-            client.command(schema.backfill(layout))
-        if not found or found.fingerprint != expected:
-            client.insert(
-                schema.VERSION_TABLE,
-                [[schema.VERSION, expected, __version__]],
-                column_names=["version", "fingerprint", "release"],
-                database=address.database,
-            )
+        if not is_current:
+            client.command(schema.mark(layout, schema.VERSION, schema.fingerprint(), __version__))
         nodes, behind = _behind(client, layout)
     change: Literal["made", "brought up to date", "is up to date"] = (
-        "made" if not found else "is up to date" if found.fingerprint == expected else "brought up to date"
+        "made" if not found else "is up to date" if is_current else "brought up to date"
     )
     return Applied(change, nodes, behind)
 
@@ -85,7 +85,7 @@ def _behind(client: "Client", layout: schema.Layout) -> tuple[int, tuple[str, ..
     if layout.cluster is None:
         return 1, ()
     everywhere = f"clusterAllReplicas('{layout.cluster}', "
-    given = {"database": layout.database, "table": schema.VERSION_TABLE}
+    given = {"database": layout.database, "table": schema.VERSION_VIEW}
     nodes = client.query(
         "select concat(hostName(), ':', toString(tcpPort())) as node, "
         "countIf(database = {database:String} and name = {table:String}) > 0 as is_there "
@@ -95,8 +95,8 @@ def _behind(client: "Client", layout: schema.Layout) -> tuple[int, tuple[str, ..
     behind = tuple(node for node, is_there in nodes if not is_there)
     if not behind:
         known = client.query(
-            "select concat(hostName(), ':', toString(tcpPort())) as node, argMax(fingerprint, applied_at) as found "
-            f"from {everywhere}`{layout.database}`.{schema.VERSION_TABLE}) group by 1 order by 1"
+            "select concat(hostName(), ':', toString(tcpPort())) as node, any(fingerprint) as found "
+            f"from {everywhere}`{layout.database}`.{schema.VERSION_VIEW}) group by 1 order by 1"
         ).result_rows
         behind = tuple(node for node, found in known if found != schema.fingerprint())
     return len(nodes), behind

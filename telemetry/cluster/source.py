@@ -258,11 +258,11 @@ def _check_schema(client: "Client", address: Address) -> None:
     """Refuse a schema of another release.
 
     Raises:
-        SchemaMismatch: what is on disk is of another version.
+        SchemaMismatch: what is on disk is of a later version.
         StoreError: its definitions are of another release, and would answer otherwise.
     """
     found = schema.found(client, address)
-    if found and found.fingerprint != schema.fingerprint():
+    if found and not found.is_current:
         raise StoreError(f"{address} has the definitions of another release; bring it up with `telemetry store init`")
 
 

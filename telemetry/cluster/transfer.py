@@ -141,7 +141,7 @@ def clickhouse(url: str) -> Iterator[ClickHouse]:
 
     Raises:
         UsageError: the address cannot be read.
-        SchemaMismatch: its schema is of another version.
+        SchemaMismatch: its schema is of a later version.
         StoreError: it does not answer, or has no schema.
     """
     with ExitStack() as stack:
@@ -150,6 +150,6 @@ def clickhouse(url: str) -> Iterator[ClickHouse]:
         found = schema.found(client, address)
         if found is None:
             raise StoreError(f"{address} has no schema; make one with `telemetry store init --store {address}`")
-        if found.fingerprint != schema.fingerprint():
+        if not found.is_current:
             raise StoreError(f"{address} has the schema of another release; bring it up with `telemetry store init`")
         yield ClickHouse(client, address, clustered=found.clustered)

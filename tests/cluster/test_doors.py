@@ -125,6 +125,7 @@ def test_python_and_the_command_line_ask_a_cluster(
         ("capsule import FILE", "import the capsule into a file"),
         ("serve --keep-days 3", "store init --keep-days"),
         ("serve --origin https://a.example", "Collectors export to the cluster"),
+        ("demo --once", "keep what is played in a file"),
     ],
 )
 def test_what_needs_a_file_says_what_to_do_instead(command: str, instead: str, tmp_path: Path) -> None:

@@ -259,5 +259,5 @@ def test_statements_follow_the_layout() -> None:
 
     assert not any("Distributed" in statement or "ttl " in statement for statement in alone)
     assert all(" on cluster 'fleet'" in statement for statement in large)
-    assert sum("Replicated" in statement for statement in large) == 7
+    assert sum("Replicated" in statement for statement in large) == 6
     assert sum("toIntervalDay(30)" in statement for statement in large) == 6
