@@ -103,6 +103,15 @@ def test_each_version_leads_to_the_next_one(cluster: Cluster, monkeypatch: pytes
         assert client.command("select count() from system.columns where name in ('made_up2', 'made_up3')") == 2
 
 
+def test_statements_for_replicas_can_be_read(cluster: Cluster) -> None:
+    """The nodes here have no Keeper to run them with; ClickHouse's own parser takes every one of them."""
+    layout = schema.Layout("large", "fleet", replicated=True, on_cluster=True, keep_days=30)
+    upgrades = [each for version in range(1, schema.VERSION) for each in schema.upgrade(layout, version)]
+    with cluster.nodes[0].client() as client:
+        for statement in (*schema.statements(layout), *upgrades, schema.mark(layout, schema.VERSION, "f", "1")):
+            client.command(f"explain ast {statement}")
+
+
 def test_another_version_is_left_alone(cluster: Cluster) -> None:
     """What is on disk in another form is named with what to do, and not touched; neither is another layout."""
     url = cluster.url("newer")
