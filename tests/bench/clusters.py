@@ -134,6 +134,7 @@ def take_ledger(cluster: Cluster, ledger: pa.Table) -> None:
 def _applied(cluster: Cluster, database: str = DATABASE) -> None:
     for node in range(len(cluster.nodes)):
         apply(cluster.url(database, node=node), cluster=CLUSTER)
+    cluster.everywhere(f"system flush distributed {database}.incoming_ids")  # what an upgrade has told it
 
 
 def _held(cluster: Cluster) -> dict[str, Any]:
