@@ -1,25 +1,18 @@
 -- Which attempts do these ids name?
 --
--- params:  ids (list of text)
+-- params:  ids (list of text), hashes (list of integers)
 -- returns: one row per attempt with all that is known of it, and which id names it, latest first
 -- used by: telemetry session ID; the session page
 --
 -- Hashes find the rows, and the ids themselves decide: see queries/schema/ids.sql.
 
-with wanted as (
-  select unnest($ids) as wanted_id
-),
-hashed as (
-  select distinct md5_number_lower(wanted_id) % 4294967296 as wanted_hash
-  from wanted
-),
-named as (
+with named as (
   select
     trace_id as named_trace_id,
     min(start_ns) as from_ns,
     max(last_seen_ns) as to_ns
   from ids
-  where id_hash in (select wanted_hash from hashed)
+  where list_contains($hashes, id_hash)
   group by 1
 )
 select

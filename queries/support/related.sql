@@ -1,20 +1,27 @@
--- What else happened in the same episode, in the same session, and to the same client?
+-- What happened in the same episode, in the same session, and to the same client?
 --
--- params:  trace_id (text), episode_id (text or null), session_id (text or null), service_instance_id (text or null),
+-- params:  episode_id (text or null), session_id (text or null), service_instance_id (text or null),
 --          since (timestamp), until (timestamp)
--- returns: one row per other attempt, in the order of time, at most 200
+-- returns: one row per attempt, that which is asked about among them, in the order of time, at most 201
 -- used by: telemetry session ID; the session page
 --
 -- The same client means the same running program (service.instance.id), within the given time.
 
-with of_ids as (
+with of_episode as (
   select
     trace_id as related_trace_id,
     start_ns as from_ns,
     last_seen_ns as to_ns
   from ids
-  where (kind = 'episode' and id_hash = md5_number_lower($episode_id) % 4294967296)
-    or (kind = 'session' and id_hash = md5_number_lower($session_id) % 4294967296)
+  where id_hash = md5_number_lower($episode_id) % 4294967296
+),
+of_session as (
+  select
+    trace_id as related_trace_id,
+    start_ns as from_ns,
+    last_seen_ns as to_ns
+  from ids
+  where id_hash = md5_number_lower($session_id) % 4294967296
 ),
 of_client as (
   select
@@ -27,7 +34,9 @@ of_client as (
     and start_ns < $until
 ),
 of_either as (
-  select * from of_ids
+  select * from of_episode
+  union all
+  select * from of_session
   union all
   select * from of_client
 ),
@@ -63,11 +72,10 @@ from connections
 join found on trace_id = related_trace_id
 where start_ns <= to_ns
   and last_seen_ns >= from_ns
-  and trace_id <> $trace_id
   and (
     episode_id = $episode_id
     or session_id = $session_id
     or (service_instance_id = $service_instance_id and start_ns >= $since and start_ns < $until)
   )
 order by start_ns, trace_id
-limit 200;
+limit 201;

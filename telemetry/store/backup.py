@@ -53,7 +53,7 @@ def _fill(store: Store, copy: Path) -> None:
         try:
             store.fold(connection)
             with store.transaction(connection):
-                for name in ("spans", *(relation.name for relation in relations.MERGED)):
+                for name in ("spans", "ids", "ids_recent", *(relation.name for relation in relations.MERGED)):
                     connection.execute(f"insert into copy.stored.{name} by name from stored.{name}")
                 expected = connection.execute("select count(*) from stored.spans").fetchall()
                 found = connection.execute("select count(*) from copy.stored.spans").fetchall()

@@ -50,6 +50,10 @@ MOST_REST_S: Final = 60.0
 """... so that the log grows by no more than a minute's spans past its limit."""
 TRIES: Final = 3
 """In vain, before that is called trouble."""
+UNSORTED_IDS: Final = 4 * FOLD_ROWS
+"""Entries of ids that may be without order: looking through so many takes a millisecond ..."""
+UNSORTED_SHARE: Final = 8
+"""... or one in so many of all: sorting 22 million, of 100 million spans, takes 3.5 s."""
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one takes some 20 ms."""
 
@@ -289,6 +293,7 @@ class Store:
         with self.maintained() as connection:
             if now or self._waiting_share() >= 1:
                 self.fold(connection)
+                self._sort_ids(connection)
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
             due = self._obstructed or self.wal_bytes >= LONG_WAL_BYTES
@@ -370,10 +375,20 @@ class Store:
             return
         with _registered(connection, **waiting), self.transaction(connection, folded=side):
             for relation in relations.MERGED:
-                connection.execute(relation.fold)
+                for statement in relation.fold:
+                    connection.execute(statement)
             connection.execute(f"insert into stored.spans by name {relations.values()}")
             connection.execute(f"drop table stored.journal_{side}")
             connection.execute(relations.journal(side))
+
+    def _sort_ids(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Sort the entries of ids when enough have come that are not in order."""
+        counts = "select (select count(*) from stored.ids), (select count(*) from stored.ids_recent)"
+        ordered, recent = connection.execute(counts).fetchall()[0]
+        if recent > max(UNSORTED_IDS, ordered // UNSORTED_SHARE):
+            with self.transaction(connection):
+                for statement in relations.sort_ids():
+                    connection.execute(statement)
 
     @contextlib.contextmanager
     def maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:

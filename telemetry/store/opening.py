@@ -135,6 +135,8 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         same = relation.source != "spans" or meant.get(name) == means[name]  # what the ledger held is gone
         connection.execute(relation.derived("stored.outdated") if same else relation.computed("stored.spans"))
         connection.execute("drop table stored.outdated")
+    for statement in relations.compute_ids():
+        connection.execute(statement)
     for statement in relations.views():
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
@@ -150,7 +152,8 @@ def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:
             f"create temp table waiting as (from stored.spans limit 0) union all by name from stored.spans_{side}"
         )
         for relation in relations.MERGED:
-            connection.execute(relation.folded("waiting" if relation.source == "spans" else f"stored.ledger_{side}"))
+            for statement in relation.folded("waiting" if relation.source == "spans" else f"stored.ledger_{side}"):
+                connection.execute(statement)
         connection.execute("insert into stored.spans by name from waiting")
         connection.execute("drop table waiting")
         for source in relations.SOURCES:

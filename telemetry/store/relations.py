@@ -8,6 +8,8 @@ would be slow, so the store keeps rows that are computed already, and four schem
   Now and then a journal is *folded*: its spans are inserted into `stored.spans`, what they say is merged into
   `stored.connections` and `stored.steps`, and the journal is emptied, in one transaction. The ledger of requests goes
   the same way, into `stored.ingest`. Only after a crash is a journal read.
+  `stored.ids` says when the attempt began that an id names: in the order of the ids' hashes, so that one is found in
+  20 million by reading one row group. Folds append to `stored.ids_recent`, until so many are there that sorting pays.
 - `tail`: the rows of attempts that waiting spans touch, complete, in memory. The first query after a commit brings it
   up to date (`tail.py`), so that every other query is planned and answered as if it read one table.
 - `definition`: the files' own text, computed from all stored spans. Views in `main` are the kept rows, for whoever
@@ -129,17 +131,18 @@ class Merged:
         return f"create table stored.{self.name} as\n{merged},\n{self._derived()}"
 
     @property
-    def fold(self) -> str:
+    def fold(self) -> list[str]:
         """Merge what waits into the rows that are kept."""
         return self.folded(f"waiting_{self.source}")
 
-    def folded(self, arrived: str) -> str:
+    def folded(self, source: str) -> list[str]:
         """Merge what a table with the columns of the source says into the rows that are kept."""
-        return (
-            f"merge into stored.{self.name} as kept using (\n{self._touched(arrived)}\n) as fresh "
-            f"using ({', '.join(self.keys)})\n"
+        merge = (
+            f"merge into stored.{self.name} as kept using arrived using ({', '.join(self.keys)})\n"
             "when matched then update by name when not matched then insert by name"
         )
+        ids = [f"insert into stored.ids_recent\n{_entries('arrived')}"] if self.name == "connections" else []
+        return [f"create or replace temp table arrived as\n{self._touched(source)}", merge, *ids, "drop table arrived"]
 
     def _touched(self, arrived: str) -> str:
         """The complete rows of all that a source says anything of: what is kept of them, merged with what it says."""
@@ -204,14 +207,12 @@ class Merged:
         return [f"create {kind} {name} as\n{self._seen(name, columns, tail)}" for name, columns in hidden.items()]
 
     def _seen(self, name: str, hidden: tuple[str, ...], tail: str | None) -> str:
-        def rows(table: str) -> str:
-            return _ids(table) if name == "ids" else f"select {_all_but(hidden)} from {table}"
-
-        kept = rows(f"stored.{self.name}")
+        rows = f"select {_all_but(hidden)} from "
+        kept = _kept_ids() if name == "ids" else f"{rows}stored.{self.name}"
         if tail is None:
             return kept
         others = f"select * from (\n{kept}\n) anti join {tail} as touched using ({', '.join(self.keys)})"
-        return f"{others}\nunion all\n{rows(tail)}"
+        return f"{others}\nunion all\n{_ids(tail) if name == 'ids' else rows + tail}"
 
 
 def _all_but(columns: tuple[str, ...]) -> str:
@@ -227,6 +228,45 @@ def _ids(connections: str) -> str:
     """`ids` of the rows of a table that has their hashes."""
     return _HASH.sub(r"\1_hash", _select("ids")).replace("from connections", f"from {connections}")
 
+
+def _entries(connections: str) -> str:
+    """What `stored.ids` has of the rows of a table that has their hashes."""
+    return f"select id_hash, kind, start_ns from (\n{_ids(connections)}\n)"
+
+
+def _kept_ids() -> str:
+    """`ids` of the kept rows: those that began when an entry says so, and whose id has the hash.
+
+    An entry is never taken back: one whose attempt began earlier than was known, or is forgotten, finds nothing.
+    """
+    kinds = re.findall(r"'(\w+)' as kind", _select("ids"))
+    id, id_hash = (
+        "case kind " + " ".join(f"when '{kind}' then {kind}_{what}" for kind in kinds) + " end"
+        for what in ("id", "hash")
+    )
+    return (
+        f"select distinct id_hash, {id} as id, kind, trace_id, start_ns, last_seen_ns\n"
+        "from (from stored.ids union all from stored.ids_recent) as entries\n"
+        f"join stored.connections using (start_ns)\nwhere id_hash = {id_hash}"
+    )
+
+
+def sort_ids() -> list[str]:
+    """Statements that sort the entries of ids, each once, without those of attempts that are forgotten."""
+    return [
+        "create or replace table stored.ids as\n"
+        "select distinct * from (from stored.ids union all from stored.ids_recent)\n"
+        "semi join stored.connections using (start_ns) order by id_hash",
+        _IDS_RECENT,
+    ]
+
+
+def compute_ids() -> list[str]:
+    """Statements that make the entries of ids anew from the kept rows."""
+    return [f"create or replace table stored.ids as\n{_entries('stored.connections')} order by id_hash", _IDS_RECENT]
+
+
+_IDS_RECENT: Final = "create or replace table stored.ids_recent (id_hash uinteger, kind varchar, start_ns bigint)"
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
 DEFINED: Final = {
@@ -248,6 +288,7 @@ def tables() -> list[str]:
         definition("ledger").replace("create table ledger (", "create temp table ledger ("),
         *(relation.table for relation in MERGED),
         "drop table ledger",
+        *compute_ids(),
     ]
 
 

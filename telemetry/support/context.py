@@ -77,11 +77,12 @@ def history(attempt: Row, source: Source) -> History:
         source,
         "related",
         {
-            **{name: attempt[name] for name in ("trace_id", "episode_id", "session_id", "service_instance_id")},
+            **{name: attempt[name] for name in ("episode_id", "session_id", "service_instance_id")},
             "since": attempt["start_ns"] - CLIENT_NEAR_NS,
             "until": attempt["start_ns"] + CLIENT_NEAR_NS,
         },
     )
+    rows = [row for row in rows if row["trace_id"] != attempt["trace_id"]]
     at = attempt["start_ns"]
     return History(
         tuple(_other(row, at) for row in rows if row["same_episode"]),

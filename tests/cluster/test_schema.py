@@ -15,6 +15,7 @@ from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 from telemetry.support import capsule, find
 from telemetry.support.asking import ask
+from telemetry.support.find import hashed
 from tests.cluster.collected import collected
 from tests.cluster.copying import VARIANTS
 from tests.cluster.nodes import Cluster, passed_on
@@ -157,7 +158,6 @@ def test_an_id_that_comes_late_names_the_whole_attempt(cluster: Cluster, store: 
         for row in range(0, len(ids), max(1, number)):
             client.insert_arrow("otel_traces", collected(spans.slice(row, max(1, number))))
     related = {
-        "trace_id": "",
         "episode_id": None,
         "session_id": id,
         "service_instance_id": None,
@@ -169,7 +169,7 @@ def test_an_id_that_comes_late_names_the_whole_attempt(cluster: Cluster, store: 
         file.commit([spans])
         times = "select start_ns, last_seen_ns from ids where kind = 'session'"
         assert late.query(times).to_pylist() != file.query(times).to_pylist()
-        for question, given in (("known_ids", {"ids": [id, spans["trace_id"][0].as_py()]}), ("related", related)):
+        for question, given in (("known_ids", hashed([id, spans["trace_id"][0].as_py()])), ("related", related)):
             found, expected = (ask(holder, question, given) for holder in (late, file))
             assert len(expected) == 1
             assert _without(found[0], ["received_ns"]) == _without(expected[0], ["received_ns"])

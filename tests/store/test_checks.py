@@ -37,6 +37,11 @@ def test_sound(store: Store) -> None:
         ("update stored.connections set owner = 'nobody', rule = 'x' where trace_id like '%2'", 1),
         ("update stored.steps set queue_ns = 1 where trace_id like '%2'", 3),
         ("update stored.connections set session_hash = 0 where trace_id like '%2'", 2),
+        (
+            "delete from stored.ids_recent "
+            "where id_hash in (select session_hash from stored.connections where trace_id like '%2')",
+            2,
+        ),
         ("insert into stored.spans from stored.spans where trace_id like '%2' and name = 'connect'", 4),
     ],
 )

@@ -140,6 +140,23 @@ class TestLedger:
         assert refused["example"] == "trace id 00"
 
 
+def test_ids_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of ids come in the order of their hashes, each once, though an attempt is folded in pieces."""
+    monkeypatch.setattr(duck, "UNSORTED_IDS", 0)
+    with Store.open(path) as store:
+        for number in (1, 2):
+            for piece in (attempt(number)[:9], attempt(number)[9:]):
+                store.commit([table(piece)])
+                store.tend(now=True)
+        hashes = store.query("select id_hash from stored.ids")["id_hash"].to_pylist()
+        unsorted = store.query("select count(*) as n from stored.ids_recent").to_pylist()
+        checks = verify(store)
+
+    assert hashes == sorted(hashes)
+    assert (len(hashes), unsorted) == (8, [{"n": 0}])
+    assert all(check.passed for check in checks), checks
+
+
 class TestCompaction:
     """A query that goes on and on; nobody waits for it here, since nobody has patience."""
 

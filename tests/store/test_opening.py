@@ -188,11 +188,13 @@ def test_many_rows(path: Path) -> None:
     with Store.open(path) as store:
         renewed = store.query(counts).to_pylist()
         store.tend(now=True)
+        ids = store.query("select count(*) as n from ids where kind = 'trace'").to_pylist()
         steps_of_one = len(store.query("from steps where trace_id = $id", {"id": attempt(1)[0]["trace_id"]}))
     with Store.open(path, read_only=True) as store:
         reopened = store.query(counts).to_pylist()
 
     assert renewed == reopened == [{"n": 300_000 + 1 + steps_of_one}]
+    assert ids == [{"n": 150_001}]
 
 
 def test_a_column_that_is_derived_newly(path: Path) -> None:
