@@ -2,13 +2,36 @@
 --
 -- params:  trace_id (text), start (timestamp), since (timestamp), until (timestamp),
 --          region, client_version, network_type, server_address, runtime (text or null), synthetic (text or null)
--- returns: one row with all that is known of it, or none
+-- returns: one row with what two attempts are compared by, or none
 -- used by: telemetry session ID; the session page
 --
 -- Alike in as many as possible of server, region, version, network and runtime; among those, nearest in time.
 
 select
-  *
+  trace_id,
+  attempt_id,
+  start_ns,
+  last_seen_ns,
+  server_address,
+  region,
+  client_version,
+  network_type,
+  runtime,
+  environment,
+  media_requested,
+  media_granted,
+  resume_requested,
+  relay,
+  local_candidate_type,
+  remote_candidate_type,
+  ice_servers,
+  ice_gathered_host,
+  ice_gathered_srflx,
+  ice_gathered_relay,
+  ice_remote_host,
+  ice_remote_srflx,
+  ice_remote_relay,
+  queue_position_first
 from connections
 where trace_id <> $trace_id
   and outcome = 'connected'
