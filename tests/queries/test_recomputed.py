@@ -1,6 +1,6 @@
 """The reports that list and count, recomputed with pandas over the plain rows of a fleet of thousands.
 
-`test_fleet.py` holds the others against the fleet's truth, and the survival curves against SciPy.
+`test_fleet.py` holds the others against the fleet's truth, and the survival curves against SciPy and statsmodels.
 """
 
 from collections.abc import Callable
