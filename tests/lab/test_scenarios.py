@@ -7,7 +7,11 @@ from telemetry.simulator.scenarios import SCENARIOS
 from telemetry.support.rule import Certainty
 from tests.lab.truth import TRUTHS, Judged, matrix, scenarios
 
-pytestmark = [pytest.mark.real, pytest.mark.xdist_group("end_to_end")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.xdist_group("end_to_end"),
+    pytest.mark.timeout(300),  # all scenarios are played before the first is looked at
+]
 
 
 @pytest.fixture(scope="module")
