@@ -377,7 +377,11 @@ class Store:
             for relation in relations.MERGED:
                 for statement in relation.fold:
                     connection.execute(statement)
-            connection.execute(f"insert into stored.spans by name {relations.values()}")
+            spans = waiting["waiting_spans"]
+            for start in range(0, spans.num_rows, FOLD_ROWS):
+                # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
+                with _registered(connection, waiting_spans=spans.slice(start, FOLD_ROWS).combine_chunks()):
+                    connection.execute(f"insert into stored.spans by name {relations.values()}")
             connection.execute(f"drop table stored.journal_{side}")
             connection.execute(relations.journal(side))
 

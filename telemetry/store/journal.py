@@ -69,10 +69,12 @@ class Waiting:
 
     def __init__(self, source: Source) -> None:
         self._empty = source.schema.empty_table()
-        self.tables = [self._empty]
+        self.clear()
 
     def add(self, table: pa.Table) -> None:
         """Take a table after those that are here."""
+        self.rows += table.num_rows
+        self.size_bytes += table.nbytes
         while self.tables and self.tables[-1].num_rows <= min(2 * table.num_rows, _RUN_ROWS - table.num_rows):
             table = pa.concat_tables([self.tables.pop(), table]).combine_chunks()
         self.tables.append(table)
@@ -80,11 +82,4 @@ class Waiting:
     def clear(self) -> None:
         """Hold nothing any more."""
         self.tables = [self._empty]
-
-    @property
-    def rows(self) -> int:
-        return sum(table.num_rows for table in self.tables)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(table.nbytes for table in self.tables)
+        self.rows = self.size_bytes = 0

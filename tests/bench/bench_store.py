@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from telemetry.store import relations
-from telemetry.store.duck import Store
+from telemetry.store.duck import FOLD_ROWS, Store
 from telemetry.store.writer import Writer
 from tests.support.spans import attempt, foreign, moved, table
 
@@ -28,7 +28,11 @@ BATCHES = (500, 5_000, 50_000)
 
 
 def main(spans: int = int(os.environ.get("BENCH_SPANS", "1000000"))) -> dict[str, Any]:
-    figures: dict[str, Any] = {"insert_us_a_span": inserting(), "acknowledging": asyncio.run(acknowledging())}
+    figures: dict[str, Any] = {
+        "insert_us_a_span": inserting(),
+        "cpu_us_a_span": stages(),
+        "acknowledging": asyncio.run(acknowledging()),
+    }
     ready = sorted(Path(os.environ.get("BENCH_FOLDER", os.devnull)).glob("*-90.duckdb"), key=lambda p: p.stat().st_size)
     figures["growth"] = growth_of(ready) if ready else growth(spans)
     return figures
@@ -54,6 +58,42 @@ def inserting() -> dict[str, dict[str, float]]:
         found["bare"] = best_us(bare(), [many(OWN, rows, number) for number in range(3)])
         print(f"{rows:>8} {found['own']:8.1f} {found['foreign']:8.1f} {found['bare']:8.1f}", file=sys.stderr)
     return figures
+
+
+def stages(spans: int = 250_000) -> dict[str, dict[str, float]]:
+    """Microseconds of processor time a span, both cores, and bytes of log: of committing, folding and a checkpoint."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, some in (("own", OWN), ("foreign", FOREIGN)):
+        for rows in BATCHES[1:]:
+            with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "s.duckdb") as store:
+                figures[f"{name} {rows}"] = found = staged(store, [many(some, rows, n) for n in range(spans // rows)])
+            said = ", ".join(f"{stage} {value:.1f}" for stage, value in found.items())
+            print(f"{name} in batches of {rows}, a span: {said}", file=sys.stderr, flush=True)
+    return figures
+
+
+def staged(store: Store, batches: list[pa.Table]) -> dict[str, float]:
+    """Folded whenever a fold is worthwhile, and at the end."""
+    spent, waiting = {"commit": 0.0, "fold": 0.0, "checkpoint": 0.0}, 0
+    clock = [time.process_time()]
+
+    def spend(stage: str) -> None:
+        clock.append(time.process_time())
+        spent[stage] += clock[-1] - clock[-2]
+
+    for batch in batches:
+        waiting += store.commit([batch]).stored
+        spend("commit")
+        if waiting >= FOLD_ROWS or batch is batches[-1]:
+            with store.maintained() as connection:
+                store.fold(connection)
+            waiting = 0
+            spend("fold")
+    log_bytes = store.wal_bytes
+    store.tend(now=True)
+    spend("checkpoint")
+    spans = sum(batch.num_rows for batch in batches)
+    return {stage: seconds / spans * 1e6 for stage, seconds in spent.items()} | {"log_bytes": log_bytes / spans}
 
 
 def bare() -> Callable[[pa.Table], object]:
