@@ -231,12 +231,14 @@ def _ids(connections: str) -> str:
 
 def _entries(connections: str) -> str:
     """What `stored.ids` has of the rows of a table that has their hashes."""
-    return f"select id_hash, kind, start_ns from (\n{_ids(connections)}\n)"
+    trace_hash = f"({_hashes()['trace_hash']})::uinteger as trace_hash"
+    return f"select id_hash, kind, start_ns, {trace_hash} from (\n{_ids(connections)}\n)"
 
 
 def _kept_ids() -> str:
-    """`ids` of the kept rows: those that began when an entry says so, and whose id has the hash.
+    """`ids` of the kept rows: those of which an entry says when they began and the hash of their trace id.
 
+    The first of the two finds their row group; the second tells apart what began at the same nanosecond.
     An entry is never taken back: one whose attempt began earlier than was known, or is forgotten, finds nothing.
     """
     kinds = re.findall(r"'(\w+)' as kind", _select("ids"))
@@ -247,7 +249,7 @@ def _kept_ids() -> str:
     return (
         f"select distinct id_hash, {id} as id, kind, trace_id, start_ns, last_seen_ns\n"
         "from (from stored.ids union all from stored.ids_recent) as entries\n"
-        f"join stored.connections using (start_ns)\nwhere id_hash = {id_hash}"
+        f"join stored.connections using (start_ns, trace_hash)\nwhere id_hash = {id_hash}"
     )
 
 
@@ -256,7 +258,7 @@ def sort_ids() -> list[str]:
     return [
         "create or replace table stored.ids as\n"
         "select distinct * from (from stored.ids union all from stored.ids_recent)\n"
-        "semi join stored.connections using (start_ns) order by id_hash",
+        "semi join stored.connections using (start_ns, trace_hash) order by id_hash",
         _IDS_RECENT,
     ]
 
@@ -266,7 +268,7 @@ def compute_ids() -> list[str]:
     return [f"create or replace table stored.ids as\n{_entries('stored.connections')} order by id_hash", _IDS_RECENT]
 
 
-_IDS_RECENT: Final = "create or replace table stored.ids_recent (id_hash uinteger, kind varchar, start_ns bigint)"
+_IDS_RECENT: Final = "create or replace table stored.ids_recent as from stored.ids limit 0"
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
 DEFINED: Final = {
