@@ -57,31 +57,20 @@ compared as (
     count(*) over () as compared
   from counts
 ),
-tests as (
+intervals as (  -- of each ratio, how far it is from the ends of its Wilson interval
   select
     *,
     before_failed / nullif(before_attempts, 0) as before_ratio,
+    1.9207294 + 1.9599640 * sqrt(before_failed * (1 - before_ratio) + 0.9603647) as before_margin,
+    before_ratio * before_margin / (before_failed + before_margin) as before_below,
+    (1 - before_ratio) * before_margin / (before_attempts - before_failed + before_margin) as before_above,
     after_failed / nullif(after_attempts, 0) as after_ratio,
-    before_failed * before_failed / nullif(before_attempts, 0) / (
-      before_failed + 1.9207294
-      + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
-    ) as before_low_ratio,
-    1 - (before_attempts - before_failed) * (before_attempts - before_failed) / nullif(before_attempts, 0) / (
-      before_attempts - before_failed + 1.9207294
-      + 1.9599640 * sqrt(before_failed * (before_attempts - before_failed) / nullif(before_attempts, 0) + 0.9603647)
-    ) as before_high_ratio,
-    after_failed * after_failed / nullif(after_attempts, 0) / (
-      after_failed + 1.9207294
-      + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
-    ) as after_low_ratio,
-    1 - (after_attempts - after_failed) * (after_attempts - after_failed) / nullif(after_attempts, 0) / (
-      after_attempts - after_failed + 1.9207294
-      + 1.9599640 * sqrt(after_failed * (after_attempts - after_failed) / nullif(after_attempts, 0) + 0.9603647)
-    ) as after_high_ratio,
-    abs(after_failed / nullif(after_attempts, 0) - before_failed / nullif(before_attempts, 0)) / nullif(sqrt(
-      (before_failed + after_failed) / (before_attempts + after_attempts)
-      * (1 - (before_failed + after_failed) / (before_attempts + after_attempts))
-      * (1.0 / nullif(before_attempts, 0) + 1.0 / nullif(after_attempts, 0))), 0) as z
+    1.9207294 + 1.9599640 * sqrt(after_failed * (1 - after_ratio) + 0.9603647) as after_margin,
+    after_ratio * after_margin / (after_failed + after_margin) as after_below,
+    (1 - after_ratio) * after_margin / (after_attempts - after_failed + after_margin) as after_above,
+    after_ratio - before_ratio as difference_ratio,
+    (before_failed + after_failed) / (before_attempts + after_attempts) as ratio,
+    sqrt(ratio * (1 - ratio) * (1.0 / nullif(before_attempts, 0) + 1.0 / nullif(after_attempts, 0))) as deviation
   from compared
 )
 select
@@ -94,19 +83,15 @@ select
   after_failed,
   after_attempts,
   after_ratio,
-  after_ratio - before_ratio as difference_ratio,
-  after_ratio - before_ratio
-    - sqrt((after_ratio - after_low_ratio) * (after_ratio - after_low_ratio)
-      + (before_high_ratio - before_ratio) * (before_high_ratio - before_ratio)) as difference_low_ratio,
-  after_ratio - before_ratio
-    + sqrt((after_high_ratio - after_ratio) * (after_high_ratio - after_ratio)
-      + (before_ratio - before_low_ratio) * (before_ratio - before_low_ratio)) as difference_high_ratio,
+  difference_ratio,
+  difference_ratio - sqrt(after_below * after_below + before_above * before_above) as difference_low_ratio,
+  difference_ratio + sqrt(after_above * after_above + before_below * before_below) as difference_high_ratio,
   before_attempts >= $least and after_attempts >= $least
-    and coalesce(z > sqrt(2 * ln(compared / 0.05)), false) as is_significant
-from tests
+    and coalesce(abs(difference_ratio) > sqrt(2 * ln(compared / 0.05)) * deviation, false) as is_significant
+from intervals
 order by
   is_significant desc,
-  abs(after_ratio - before_ratio) desc nulls last,
+  abs(difference_ratio) desc nulls last,
   error_type = 'all' desc,
   failing_step,
   error_type,
