@@ -57,7 +57,7 @@ compared as (
     count(*) over () as compared
   from counts
 ),
-intervals as (  -- of each ratio, how far it is from the ends of its Wilson interval
+bounds as (  -- how far each ratio is from the ends of the range that Wilson gives it
   select
     *,
     before_failed / nullif(before_attempts, 0) as before_ratio,
@@ -88,7 +88,7 @@ select
   difference_ratio + sqrt(after_above * after_above + before_below * before_below) as difference_high_ratio,
   before_attempts >= $least and after_attempts >= $least
     and coalesce(abs(difference_ratio) > sqrt(2 * ln(compared / 0.05)) * deviation, false) as is_significant
-from intervals
+from bounds
 order by
   is_significant desc,
   abs(difference_ratio) desc nulls last,
