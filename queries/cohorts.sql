@@ -50,77 +50,60 @@ with attempts as (
     and ($synthetic or synthetic is null)
     and outcome in ('connected', 'failed')
 ),
-rated as (
+hours as (
   select
-    *,
-    count(failed_episode) over (partition by hour) / count(*) over (partition by hour) as expected,
-    count(case when route is not null then failed_episode end) over (partition by hour)
-      / nullif(count(route) over (partition by hour), 0) as expected_of_route
+    hour,
+    count(failed_episode) / count(*) as ratio,
+    count(case when route is not null then failed_episode end) / nullif(count(route), 0) as route_ratio
   from attempts
+  group by 1
+),
+clients as (  -- that can be shown: all others are counted as one, without a name
+  select client
+  from attempts
+  group by 1
+  having count(failed_episode) > 0 or count(*) >= $least
 ),
 by_attributes as (
   select
-    region,
-    client_version,
-    runtime,
-    network_type,
-    server_address,
-    route,
-    client,
+    clients.client as client,
     failed_episode,
     count(*) as attempts,
-    sum(expected) as expected,
-    sum(expected_of_route) as expected_of_route
-  from rated
-  group by 1, 2, 3, 4, 5, 6, 7, 8
-),
-by_episode as (
-  select
-    dimension,
-    case dimension
-      when 'region' then region
-      when 'client_version' then client_version
-      when 'runtime' then runtime
-      when 'network_type' then network_type
-      when 'server_address' then server_address
-      when 'route' then route
-      when 'client' then client
-      when 'region, client_version' then concat(region, ', ', client_version)
-      when 'region, network_type' then concat(region, ', ', network_type)
-      when 'client_version, network_type' then concat(client_version, ', ', network_type)
-      when 'client_version, runtime' then concat(client_version, ', ', runtime)
-    end as value,
-    client,
-    failed_episode,
-    sum(attempts) as attempts,
-    sum(case when dimension = 'route' then expected_of_route else expected end) as expected
-  from by_attributes
-  cross join (
-    select 'region' as dimension, false as is_pair
-    union all select 'client_version', false
-    union all select 'runtime', false
-    union all select 'network_type', false
-    union all select 'server_address', false
-    union all select 'route', false
-    union all select 'client', false
-    union all select 'region, client_version', true
-    union all select 'region, network_type', true
-    union all select 'client_version, network_type', true
-    union all select 'client_version, runtime', true
-  ) as dimensions
-  where (not is_pair or $pairs) and (dimension <> 'route' or route is not null)
-  group by 1, 2, 3, 4
+    sum(ratio) as expected,
+    sum(route_ratio) as expected_of_route,
+    unnest([
+      struct_pack(dimension := 'region', value := region),
+      struct_pack(dimension := 'client_version', value := client_version),
+      struct_pack(dimension := 'runtime', value := runtime),
+      struct_pack(dimension := 'network_type', value := network_type),
+      struct_pack(dimension := 'server_address', value := server_address),
+      struct_pack(dimension := 'route', value := route),
+      struct_pack(dimension := 'client', value := clients.client),
+      struct_pack(dimension := 'region, client_version',
+        value := case when $pairs then concat(region, ', ', client_version) end),
+      struct_pack(dimension := 'region, network_type',
+        value := case when $pairs then concat(region, ', ', network_type) end),
+      struct_pack(dimension := 'client_version, network_type',
+        value := case when $pairs then concat(client_version, ', ', network_type) end),
+      struct_pack(dimension := 'client_version, runtime',
+        value := case when $pairs then concat(client_version, ', ', runtime) end)
+    ]) as its
+  from attempts
+  join hours on attempts.hour = hours.hour
+  left join clients on attempts.client = clients.client
+  group by clients.client, failed_episode, region, client_version, runtime, network_type, server_address, route
 ),
 by_client as (
   select
-    dimension,
-    value,
+    its.dimension as dimension,
+    its.value as value,
     client,
     sum(attempts) as attempts,
-    sum(expected) as expected,
     sum(case when failed_episode is not null then attempts else 0 end) as failed,
-    count(failed_episode) as failed_episodes
-  from by_episode
+    sum(case when its.dimension = 'route' then expected_of_route else expected end) as expected,
+    count(distinct failed_episode) filter (where failed_episode is not null) as failed_episodes
+  from by_attributes
+  where its.value is not null or its.dimension = 'client'
   group by 1, 2, 3
 ),
 by_value as (
@@ -133,39 +116,37 @@ by_value as (
     sum(failed_episodes) as failed_episodes,
     count(*) filter (where failed > 0) as failed_clients,
     arg_max(client, (failed, client)) filter (where failed > 0) as top_client,
-    max(failed) as top_failed,
-    coalesce(arg_max(attempts, (failed, client)) filter (where failed > 0), 0) as top_attempts,
-    coalesce(arg_max(expected, (failed, client)) filter (where failed > 0), 0) as top_expected
+    sum(attempts) - coalesce(arg_max(attempts, (failed, client)) filter (where failed > 0), 0) as other_attempts,
+    sum(failed) - max(failed) as other_failed,
+    sum(expected) - coalesce(arg_max(expected, (failed, client)) filter (where failed > 0), 0) as other_expected
   from by_client
   group by 1, 2
 ),
-others as (
+compared as (
   select
     *,
     sum(attempts) over (partition by dimension) - attempts as rest_attempts,
     sum(failed) over (partition by dimension) - failed as rest_failed,
-    ln(sum(case when attempts >= $least then 1 else 0 end) over () / 0.05) as least_evidence,
-    attempts - top_attempts as other_attempts,
-    failed - top_failed as other_failed,
-    expected - top_expected as other_expected
+    ln(sum(case when value is not null and attempts >= $least then 1 else 0 end) over () / 0.05) as least_evidence
   from by_value
 ),
 tests as (
   select
     *,
+    failed / attempts as failure_ratio,
+    rest_failed / nullif(rest_attempts, 0) as rest_ratio,
+    1.9207294 + 1.9599640 * sqrt(failed * (1 - failure_ratio) + 0.9603647) as margin,
     failed > expected
-      and failed * ln(greatest(1.0 * failed, 0.000001) / greatest(expected, 0.000001))
-        + (attempts - failed)
-          * ln(greatest(1.0 * (attempts - failed), 0.000001) / greatest(attempts - expected, 0.000001))
+      and coalesce(failed * ln(nullif(failed, 0) / expected), 0)
+        + coalesce((attempts - failed) * ln(nullif(attempts - failed, 0) / (attempts - expected)), 0)
       > least_evidence as stands_out,
     other_failed > other_expected
-      and other_failed * ln(greatest(1.0 * other_failed, 0.000001) / greatest(other_expected, 0.000001))
-        + (other_attempts - other_failed)
-          * ln(greatest(1.0 * (other_attempts - other_failed), 0.000001)
-            / greatest(other_attempts - other_expected, 0.000001))
+      and coalesce(other_failed * ln(nullif(other_failed, 0) / other_expected), 0)
+        + coalesce((other_attempts - other_failed)
+          * ln(nullif(other_attempts - other_failed, 0) / (other_attempts - other_expected)), 0)
       > least_evidence as others_stand_out
-  from others
-  where attempts >= $least
+  from compared
+  where value is not null and attempts >= $least
 )
 select
   dimension,
@@ -173,21 +154,17 @@ select
   attempts,
   failed,
   expected,
-  failed / attempts as failure_ratio,
-  failed * failed / nullif(attempts, 0) / (
-    failed + 1.9207294 + 1.9599640 * sqrt(failed * (attempts - failed) / nullif(attempts, 0) + 0.9603647)
-  ) as failure_low_ratio,
-  1 - (attempts - failed) * (attempts - failed) / nullif(attempts, 0) / (
-    attempts - failed + 1.9207294 + 1.9599640 * sqrt(failed * (attempts - failed) / nullif(attempts, 0) + 0.9603647)
-  ) as failure_high_ratio,
+  failure_ratio,
+  failure_ratio * failed / (failed + margin) as failure_low_ratio,
+  1 - (1 - failure_ratio) * (attempts - failed) / (attempts - failed + margin) as failure_high_ratio,
   rest_attempts,
-  rest_failed / nullif(rest_attempts, 0) as rest_ratio,
-  failed / attempts / nullif(rest_failed / nullif(rest_attempts, 0), 0) as lift,
+  rest_ratio,
+  failure_ratio / nullif(rest_ratio, 0) as lift,
   stands_out,
   failed_episodes,
   failed_clients,
   top_client,
-  top_failed / nullif(failed, 0) as top_client_ratio,
+  (failed - other_failed) / nullif(failed, 0) as top_client_ratio,
   other_attempts as without_top_attempts,
   other_failed / nullif(other_attempts, 0) as without_top_ratio,
   dimension <> 'client' and stands_out and not others_stand_out as is_one_client

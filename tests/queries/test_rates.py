@@ -252,6 +252,21 @@ def test_cohorts_are_not_ranked_on_a_few() -> None:
     assert ask("cohorts", "value") == []
 
 
+def test_cohorts_count_small_clients_in_the_rest() -> None:
+    """A client with too few attempts is not shown, and still is among those that a large one is compared with."""
+    attempts = list(made(*[BUSY] * 15, *[{}] * 15, *[{}] * 20, BUSY))
+    for number, rows in enumerate(attempts):
+        for row in rows:
+            row["service_instance_id"] = "kiosk-7" if number < 30 else f"kiosk-{number + 100}"
+
+    rows = ask(
+        "cohorts", "dimension value attempts failed rest_attempts rest_ratio failed_clients", *attempts, least=10
+    )
+
+    assert [row for row in rows if row[0] == "client"] == [("client", "kiosk-7", 30, 15, 21, 1 / 21, 1)]
+    assert ("region", "eu-west-1", 51, 16, 0, None, 2) in rows
+
+
 def test_cohorts_see_through_one_heavy_client() -> None:
     """A cohort that stands out because of one client says so, with its rate without that client."""
     heavy = [{**BUSY, "network_type": "cell"}] * 30
