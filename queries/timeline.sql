@@ -5,27 +5,18 @@
 -- used by: telemetry report timeline
 --
 -- The id is a whole sessionId, attempt id, episode id or trace id.
--- Spans that others added to an attempt's trace are left out where their clock is more than an hour astray.
+-- Spans that others added to an attempt's trace are left out where their clock is more than an hour astray; on a
+-- cluster, from the spans that carry the id.
 
-with named as (
+with attempts as (
   select
-    trace_id as named_trace_id,
-    min(start_ns) as known_from_ns,
-    max(last_seen_ns) as known_to_ns
+    trace_id as attempt_trace_id,
+    min(start_ns) - 3600000000000 as from_ns,
+    max(last_seen_ns) + 3600000000000 as to_ns
   from ids
   where id_hash = md5_number_lower($id) % 4294967296
   group by 1
   having bool_or(id = $id) -- compared last: of texts, in all rows, it costs as much as the numbers
-),
-attempts as (
-  select
-    trace_id as attempt_trace_id,
-    start_ns - 3600000000000 as from_ns,
-    last_seen_ns + 3600000000000 as to_ns
-  from connections
-  join named on trace_id = named_trace_id
-  where start_ns <= known_to_ns
-    and last_seen_ns >= known_from_ns
 )
 select
   start_ns,

@@ -29,11 +29,12 @@ class Check:
 def info(store: "Store") -> dict[str, Any]:
     """What the file holds and how large it is."""
     facts = store.query(
-        "select (select count(*) from spans) as spans, (select count(*) from waiting_spans) as waiting_spans, "
+        "select (select count(*) from spans) as spans, (select count(*) from stored.spans) as stored_spans, "
         "(select count(*) from connections) as connections, (select count(*) from sessions) as sessions, "
         "(select min(start_ns) from spans) as first_ns, (select max(end_ns) from spans) as last_ns, "
         "(select max(received_ns) from spans) as last_received_ns"
     ).to_pylist()[0]
+    facts["waiting_spans"] = facts["spans"] - facts.pop("stored_spans")
     return {"path": str(store.path), "schema_version": SCHEMA_VERSION, **facts, **sizes(store)}
 
 

@@ -465,7 +465,7 @@ class Store:
         with self._readers_lock:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
-            reader = self._idle.pop() if self._idle else self._new_reader()
+            reader = self._idle.pop() if self._idle else Reader(self._root.cursor(), self._snapshot)
             self._readers.add(reader)
         try:
             yield reader
@@ -478,24 +478,16 @@ class Store:
             if not keep:
                 reader.close()
 
-    def _new_reader(self) -> Reader:
-        connection = self._root.cursor()
-        with _registered(connection, waiting_spans=self._tail.waiting("spans")):
-            for statement in relations.reading():
-                connection.execute(statement)
-        return Reader(connection, self._snapshot)
-
     @contextlib.contextmanager
-    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    def _snapshot(self, reader: Reader) -> Iterator[None]:
         """Read in the block what was committed before it."""
         with self._turnstile.passed():
             try:
-                self._tail.begin(connection)
+                self._tail.begin(reader)
                 yield
             finally:
-                self._roll_back(connection)
-                with contextlib.suppress(duckdb.Error):
-                    connection.unregister("waiting_spans")  # an idle connection keeps nothing in memory
+                self._roll_back(reader.connection)
+                self._tail.end(reader)
 
     def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
         """All spans of some attempts, by time: VARIANT columns as JSON text.

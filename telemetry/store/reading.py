@@ -4,7 +4,9 @@ And let the store have a moment without any: the `Turnstile`.
 """
 
 import contextlib
+import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -16,6 +18,11 @@ from telemetry.errors import StoreError
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
 _URGED_TIMES: Final = 100
+_NO_ROWS: Final = "only a statement that answers with rows can be asked"
+
+# DuckDB proposes a relation, which saves a copy of the rows and binds the statement twice. A report has few rows, and
+# binding it takes a quarter of its time in a small store; `Reader.batches`, for many rows, makes a relation.
+warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning, module=re.escape(__name__))
 
 
 class Turnstile:
@@ -71,13 +78,15 @@ class Reader:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
-        snapshot: Callable[[duckdb.DuckDBPyConnection], contextlib.AbstractContextManager[None]],
+        snapshot: Callable[["Reader"], contextlib.AbstractContextManager[None]],
     ) -> None:
         """
         Args:
             snapshot: a reading transaction on it, for the length of a block.
         """
-        self._connection = connection
+        self.connection = connection
+        self.sees_tail = False
+        """Whether the connection has views of its own, in which what waits is added to what is stored."""
         self._snapshot = snapshot
         self._cancelled = False
         self._in_the_way = False
@@ -94,7 +103,10 @@ class Reader:
         Raises:
             StoreError: the statement cannot be run, was cancelled, took too long, or needs too much memory.
         """
-        with self._answered(sql, params, timeout_s) as answer:
+        with self._answering(timeout_s):
+            answer = self.connection.execute(sql, dict(params or {}))
+            if answer.description is None:
+                raise StoreError(_NO_ROWS)
             return answer.to_arrow_table()
 
     @contextlib.contextmanager
@@ -106,7 +118,10 @@ class Reader:
         Raises:
             StoreError: as `query`.
         """
-        with self._answered(sql, params, None) as answer:
+        with self._answering(None):
+            answer = self.connection.sql(sql, params=dict(params or {}))
+            if answer is None:
+                raise StoreError(_NO_ROWS)
             found = answer.to_arrow_reader(rows)
             try:
                 yield found
@@ -122,30 +137,29 @@ class Reader:
         """End the query that runs, wait until it has ended, and refuse the next ones."""
         self._cancelled = True
         while not self._busy.acquire(timeout=_AGAIN_S):
-            self._connection.interrupt()
+            self.connection.interrupt()
         self._busy.release()
 
     def stop(self) -> None:
         """Ask the query that runs, if one does, to end; unlike `cancel` it takes the next one. Does not wait."""
         self._in_the_way = self._busy.locked()
         if self._in_the_way:
-            self._connection.interrupt()
+            self.connection.interrupt()
 
     def close(self) -> None:
         """Wait for the query that runs, and close the connection."""
         with self._busy:
-            self._connection.close()
+            self.connection.close()
 
     def _end_after(self, timeout_s: float, done: threading.Event) -> None:
         wait_s = timeout_s
         while not done.wait(wait_s):
-            self._connection.interrupt()
+            self.connection.interrupt()
             wait_s = _AGAIN_S
 
     @contextlib.contextmanager
-    def _answered(
-        self, sql: str, params: Mapping[str, object] | None, timeout_s: float | None
-    ) -> Iterator[duckdb.DuckDBPyRelation]:
+    def _answering(self, timeout_s: float | None) -> Iterator[None]:
+        """Ask in the block; what DuckDB raises comes out as StoreError."""
         done = threading.Event()
         timer = threading.Thread(target=self._end_after, args=(timeout_s, done), daemon=True) if timeout_s else None
         with self._busy:
@@ -154,12 +168,9 @@ class Reader:
             try:
                 if timer:
                     timer.start()
-                with self._snapshot(self._connection):
+                with self._snapshot(self):
                     self._in_the_way = False
-                    answer = self._connection.sql(sql, params=dict(params or {}))
-                    if answer is None:
-                        raise StoreError("only a statement that answers with rows can be asked")
-                    yield answer
+                    yield
             except duckdb.InterruptException as error:
                 if self._cancelled:
                     raise StoreError("the query was cancelled") from error

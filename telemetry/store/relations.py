@@ -238,18 +238,21 @@ def _entries(connections: str) -> str:
 def _kept_ids() -> str:
     """`ids` of the kept rows: those of which an entry says when they began and the hash of their trace id.
 
-    The first of the two finds their row group; the second tells apart what began at the same nanosecond.
+    The first of the two finds their row group, and is compared as a range, because DuckDB looks for several numbers at
+    once in whole row groups only; the second tells apart what began at the same nanosecond.
     An entry is never taken back: one whose attempt began earlier than was known, or is forgotten, finds nothing.
     """
     kinds = re.findall(r"'(\w+)' as kind", _select("ids"))
     id, id_hash = (
-        "case kind " + " ".join(f"when '{kind}' then {kind}_{what}" for kind in kinds) + " end"
+        "case kind " + " ".join(f"when '{kind}' then kept.{kind}_{what}" for kind in kinds) + " end"
         for what in ("id", "hash")
     )
     return (
-        f"select distinct id_hash, {id} as id, kind, trace_id, start_ns, last_seen_ns\n"
+        f"select distinct id_hash, {id} as id, kind, trace_id, kept.start_ns, last_seen_ns\n"
         "from (from stored.ids union all from stored.ids_recent) as entries\n"
-        f"join stored.connections using (start_ns, trace_hash)\nwhere id_hash = {id_hash}"
+        "join stored.connections as kept on kept.trace_hash = entries.trace_hash\n"
+        "and kept.start_ns >= entries.start_ns and kept.start_ns <= entries.start_ns\n"
+        f"where id_hash = {id_hash}"
     )
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pytest
 
@@ -14,6 +13,7 @@ from telemetry.errors import DecodeError, StoreError
 from telemetry.store import duck
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.store.reading import Reader
 from telemetry.store.retention import DAY_NS, Retention, prune, used_bytes
 from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, moved, table
 
@@ -26,8 +26,8 @@ class Watched(Store):
     began = threading.Event()
 
     @contextlib.contextmanager
-    def _snapshot(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        with super()._snapshot(connection):
+    def _snapshot(self, reader: Reader) -> Iterator[None]:
+        with super()._snapshot(reader):
             self.began.set()
             yield
 

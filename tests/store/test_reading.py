@@ -80,6 +80,30 @@ def test_parameters(tmp_path: Path) -> None:
             store.query("selec 1")
 
 
+def test_one_connection_sees_what_waits_and_what_is_folded(tmp_path: Path) -> None:
+    """A connection made while nothing waits sees what is committed and folded later, each time whole and once."""
+    ask = (
+        "select (select count(*) from spans) as spans, (select count(*) from connections) as attempts, "
+        "(select count(*) from ids where kind = 'attempt') as ids, (select sum(stored)::bigint from ingest) as stored"
+    )
+    spans = len(table(attempt(1)))
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        seen = [reader.query(ask).to_pylist()[0]]
+        store.commit([table(attempt(1))])
+        seen.append(reader.query(ask).to_pylist()[0])
+        store.tend(now=True)
+        seen.append(reader.query(ask).to_pylist()[0])
+        store.commit([table(attempt(2))])
+        seen.append(reader.query(ask).to_pylist()[0])
+
+    assert [(one["spans"], one["attempts"], one["ids"], one["stored"]) for one in seen] == [
+        (0, 0, 0, None),
+        (spans, 1, 1, spans),
+        (spans, 1, 1, spans),
+        (2 * spans, 2, 2, 2 * spans),
+    ]
+
+
 def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is put together once, however often the store is tended with nothing to do; a commit adds to it."""
     made = 0
