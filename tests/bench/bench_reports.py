@@ -27,7 +27,7 @@ from telemetry import reports
 from telemetry.semconv import COLUMNS
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
-from telemetry.support import story
+from telemetry.support import find, story
 from tests.bench import fleets
 from tests.bench.__main__ import made_by
 from tests.bench.questions import QUESTIONS, WITHOUT_UNFINISHED, loading
@@ -40,7 +40,7 @@ RANGES = ("7d", "100d")
 REPORT_AIM_MS = 1000
 """For every report over 7 days of 100 million spans, warm, on two cores."""
 LOOKUP_AIM_MS = 20
-"""For the spans of one session among as many."""
+"""For one session among as many."""
 LOOKED_UP = 20
 """Sessions, spread over the whole time."""
 LARGEST_COMPARED = int(os.environ.get("BENCH_CHDB_SPANS", "10000000"))
@@ -70,7 +70,7 @@ def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]
         figures["spans"] = store.info()["spans"]
         chosen = f"select session_id from sessions order by session_id limit {LOOKED_UP}"
         sessions: list[str] = store.query(chosen)["session_id"].to_pylist()
-    print("  one session: cold, warm, CPU", file=sys.stderr, flush=True)
+    print("  one session: cold, first, again, CPU", file=sys.stderr, flush=True)
     figures["one session"] = {name: looked_up(path, sessions, look) for name, look in LOOK_UPS.items()}
     for since in RANGES:
         print(f"  the last {since}: cold, warm, CPU, memory", file=sys.stderr, flush=True)
@@ -82,7 +82,11 @@ def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]
     return figures
 
 
+IN_IDS = """select trace_id, start_ns, last_seen_ns from ids
+where list_contains($hashes, id_hash) and list_contains($ids, id)"""
 LOOK_UPS: dict[str, Callable[[Store, str], object]] = {
+    "which attempts have it, in `ids`": lambda store, id: store.query(IN_IDS, find.hashed([id])),
+    "all that is known of these": lambda store, id: find.resolve(id, store),
     "the report timeline": lambda store, id: reports.execute("timeline", {"id": id}, store),
     "the story of `telemetry session`": lambda store, id: story.tell(id, store),
 }
@@ -90,11 +94,18 @@ RANGED = [name for name, report in reports.catalogue().items() if "id" not in {p
 
 
 def looked_up(path: Path, sessions: list[str], look: Callable[[Store, str], object]) -> dict[str, float]:
-    """Several sessions, one after the other, from a file that nobody has read yet: milliseconds."""
+    """Several sessions, one after the other and then again, from a file that nobody has read yet: milliseconds."""
     forget(path)
     with Store.open(path, read_only=True) as store:
-        times, cpu = zip(*(clocked(lambda id=id: look(store, id)) for id in sessions), strict=True)  # type: ignore[misc]
-    return told("", {"cold_ms": times[0], "warm_ms": statistics.median(times[1:]), "cpu_ms": statistics.median(cpu)})
+        runs = [clocked(lambda id=id: look(store, id)) for id in (*sessions, *sessions)]  # type: ignore[misc]
+    first, again = runs[1 : len(sessions)], runs[len(sessions) :]
+    found = {
+        "cold_ms": runs[0][0],
+        "first_ms": statistics.median(time for time, _ in first),
+        "again_ms": statistics.median(time for time, _ in again),
+        "cpu_ms": statistics.median(cpu for _, cpu in again),
+    }
+    return told("", found)
 
 
 def measured(path: Path, name: str, since: str, now_ns: int) -> dict[str, float]:
@@ -278,15 +289,18 @@ def one_session(figures: Mapping[str, Any]) -> list[str]:
         "",
         "## One session by its id",
         "",
-        f"{LOOKED_UP} sessions one after the other, each for the first time; warm and CPU are medians.",
-        f"The aim for the report is {LOOKUP_AIM_MS} ms, warm.",
+        f"{LOOKED_UP} sessions one after the other: the first of all, cold; the others, for the first time; all again, "
+        "with the CPU that this takes. All but cold are medians.",
+        f"The aim for finding one in `ids` is {LOOKUP_AIM_MS} ms; the rows below it are what is asked then.",
         "",
-        "| look-up | " + " | ".join(f"{size}: cold | warm | CPU" for size in figures) + " |",
-        "|---" + "|---:" * 3 * len(figures) + "|",
+        "| look-up | " + " | ".join(f"{size}: cold | first | again | CPU" for size in figures) + " |",
+        "|---" + "|---:" * 4 * len(figures) + "|",
     ]
     for name in LOOK_UPS:
         cells = (figures[size]["one session"][name] for size in figures)
-        texts = (f"{c['cold_ms']:.0f} | {c['warm_ms']:.1f} | {c['cpu_ms']:.1f}" for c in cells)
+        texts = (
+            " | ".join(f"{cell[what]:.0f}" for what in ("cold_ms", "first_ms", "again_ms", "cpu_ms")) for cell in cells
+        )
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
     return lines
 
