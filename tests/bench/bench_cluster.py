@@ -277,8 +277,8 @@ def one_session(figures: Mapping[str, Any]) -> list[str]:
         "## One session by its id",
         "",
         f"{LOOKED_UP} sessions one after the other, milliseconds: cold is the first, from files that the system had "
-        "forgotten; warm, and first, is the median of the others, of which each is read for the first time, too; again, "
-        "the median of all when they are asked for once more.",
+        "forgotten; warm, and first, is the median of the others, each read for the first time, too; again is the "
+        "median of all when they are asked for once more.",
         "",
         "| look-up | spans | nodes | DuckDB: cold | first | again | CPU "
         "| cluster: cold | warm | CPU | busiest node's CPU |",
