@@ -146,6 +146,11 @@ class Report:
     ratios: Mapping[str, str]
     """Each share among the columns, with the column that it is a share of."""
 
+    @property
+    def documentation(self) -> str:
+        """What a reader is told of it: its question, what comes out, and its notes."""
+        return f"{self.question}\n\nReturns {self.returns}.\n\n{self.notes}"
+
     def bind(self, given: Mapping[str, object], now_ns: int) -> dict[str, object]:
         """Turn what a user wrote into what the statement takes: nanoseconds, numbers, texts.
 
@@ -225,7 +230,7 @@ def __getattr__(name: str) -> "Callable[..., pd.DataFrame]":
         return run(name, store=store, **params)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{report.question}\n\nReturns {report.returns}.\n\n{report.notes}"
+    function.__doc__ = report.documentation
     run_signature = inspect.signature(run)
     function.__signature__ = run_signature.replace(  # type: ignore[attr-defined]  # what `inspect.signature` reads
         parameters=[*(param.signature for param in report.params), run_signature.parameters["store"]]

@@ -209,7 +209,11 @@ _WORST_FIRST: Final = (Status.FIRING, Status.OK, Status.TOO_FEW, Status.NO_DATA)
 
 
 def _judge_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
-    told = {name: _told(value) for name, value in row.items() if _is_label(value)}
+    told = {
+        name: written(value) if isinstance(value, datetime) else str(value)
+        for name, value in row.items()
+        if _is_label(value)
+    }
     value = row[rule.column]
     if value is None:
         return Finding(rule.name, Status.NO_DATA, f"{rule.column} is not known", rule.report, rule.column, None, told)
@@ -253,10 +257,9 @@ def _is_label(value: object) -> bool:
     return value is not None and not isinstance(value, bool | int | float)
 
 
-def _told(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return str(value)
+def written(moment: datetime) -> str:
+    """A time in UTC as findings and alerts have it, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def exit_code(findings: Sequence[Finding]) -> ExitCode:

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 
 from telemetry import reports
 from telemetry.alerts import webhook
-from telemetry.alerts.judging import Ask, Finding, Rule, Status, judge
+from telemetry.alerts.judging import Ask, Finding, Rule, Status, judge, written
 from telemetry.alerts.webhook import Webhook
 from telemetry.errors import ServerError, TelemetryError
 from telemetry.web.prometheus import Figure, Samples
@@ -241,4 +241,4 @@ def _of_no_time(rule: Rule) -> dict[str, str]:
 
 
 def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return written(datetime.fromtimestamp(ns / 1e9, UTC))

@@ -95,7 +95,7 @@ def _command_of(report: "Report") -> click.Command:
         report.name,
         callback=answer,
         params=[*map(_option_of, report.params), *options],
-        help=f"{report.question}\n\nReturns {report.returns}.\n\n{report.notes}",
+        help=report.documentation,
         epilog=f"\b\nExample:\n  telemetry report {report.name} --format csv --output {report.name}.csv",
     )
     return store_option(command)

@@ -55,7 +55,7 @@ UNSORTED_IDS: Final = 4 * FOLD_ROWS
 UNSORTED_SHARE: Final = 8
 """... or one in so many of all: sorting 22 million, of 100 million spans, takes 3.5 s."""
 IDLE_READERS: Final = 4
-"""Connections kept for the next query: making one takes some 20 ms."""
+"""Connections kept for the next query: making one that sees what waits takes some 20 ms."""
 
 _LOOKED_AT: Final = f"""
     select hash(trace_id, span_id) as h, {" and ".join(relations.readable(name) for name in relations.texts())} as valid

@@ -14,8 +14,9 @@ would be slow, so the store keeps rows that are computed already, and four schem
   up to date (`tail.py`), so that every other query is planned and answered as if it read one table.
 - `definition`: the files' own text, computed from all stored spans. Views in `main` are the kept rows, for whoever
   opens the file with another program: closing it folds what waits.
-- `temp`, of a reader's connection: what reports read, stored rows and the tail, and of spans those that wait. It must
-  equal what the definitions say of `spans`; `telemetry store verify` compares.
+- `temp`, of a reader's connection: what reports read, stored rows and the tail, and of spans those that wait; while
+  nothing waits, the file's own views say the same and are planned sooner. Either must equal what the definitions say
+  of `spans`; `telemetry store verify` compares.
 
 It works because every column of a definition's inner select is a minimum, a maximum, a logical or, a count or a sum:
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
