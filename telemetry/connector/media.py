@@ -41,6 +41,7 @@ from telemetry.connector.events import (
     PeerClosed,
     PeerFailed,
 )
+from telemetry.connector.ice import close_connection
 from telemetry.connector.messages import IceServer
 from telemetry.connector.plan import NS_PER_S
 from telemetry.connector.round_trip import RoundTrip
@@ -48,8 +49,6 @@ from telemetry.semconv import Detail
 
 FROZEN_MS: Final = 500
 """A gap between video frames is told from here on."""
-CHECK_INTERVAL_S: Final = 0.03
-"""aioice looks every 20 ms whether its checks were stopped; until then a task of aiortc's lives on."""
 WAITING_FRAMES: Final = {"video": 4, "audio": 50}
 """Frames that wait for the application, about a second of audio; when it is slower, the oldest are dropped."""
 
@@ -186,10 +185,7 @@ class Peer:
         if self._negotiating:
             await asyncio.wait([self._negotiating])
         if self._connection:
-            checking = self._connection.iceConnectionState in ("new", "checking")
-            await self._connection.close()
-            if checking:
-                await asyncio.sleep(CHECK_INTERVAL_S)
+            await close_connection(self._connection)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -9,13 +9,12 @@ from typing import Any, Final, Literal
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole
 
+from telemetry.connector import ice
 from telemetry.simulator.media import LoopTrack
 
 Fault = Literal["unreachable", "no_candidates", "wrong_fingerprint", "no_media", "not_sdp"]
 CLOSE_LIMIT_S: Final = 5.0
 """A peer that has not closed by then is left to its own deadlines; closing takes under 50 ms on loopback."""
-CHECK_INTERVAL_S: Final = 0.03
-"""aioice looks every 20 ms whether its checks were stopped; until then a task of aiortc's lives on."""
 _CANDIDATE: Final = re.compile(r"^a=candidate:.*\r?\n", re.MULTILINE)
 _FINGERPRINT: Final = re.compile(r"^(a=fingerprint:sha-\d+ )([0-9A-Fa-f]{2})", re.MULTILINE)
 
@@ -82,8 +81,7 @@ class Peer:
 
     def vanish(self) -> None:
         """Be gone without a last packet: abort the sockets under aioice, which offers no way of its own to vanish."""
-        transports = {transceiver.receiver.transport.transport for transceiver in self._connection.getTransceivers()}
-        for transport in transports:
+        for transport in ice.transports(self._connection):
             for protocol in transport._connection._protocols:
                 protocol.transport.abort()
                 protocol.transport = _CutCable(protocol.transport)
@@ -97,11 +95,8 @@ class Peer:
     async def _close(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_LIMIT_S):
-                checking = self._connection.iceConnectionState in ("new", "checking")
                 await self._sink.stop()
-                await self._connection.close()
-                if checking:
-                    await asyncio.sleep(CHECK_INTERVAL_S)
+                await ice.close_connection(self._connection)
         for track in self._tracks.values():
             track.stop()
         if self._well is not None:

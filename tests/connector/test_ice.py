@@ -1,0 +1,31 @@
+"""Closing while ICE is under way."""
+
+import asyncio
+
+import pytest
+from aiortc import RTCPeerConnection
+
+from telemetry.connector import ice
+
+pytestmark = pytest.mark.real
+
+
+async def test_closed_as_the_checks_succeed() -> None:
+    """Nobody asks for consent on a connection that was closed in the moment in which its checks had succeeded."""
+    before = asyncio.all_tasks()
+    one, other = RTCPeerConnection(), RTCPeerConnection()
+    one.addTransceiver("audio")
+    await one.setLocalDescription(await one.createOffer())
+    await other.setRemoteDescription(one.localDescription)
+    await other.setLocalDescription(await other.createAnswer())
+    await one.setRemoteDescription(other.localDescription)
+    (transport,) = ice.transports(one)
+    async with asyncio.timeout(5):
+        while not transport._connection._check_list_done:  # noqa: ASYNC110  # aioice tells nobody
+            await asyncio.sleep(0)
+
+    assert one.iceConnectionState == "checking"
+    await asyncio.gather(ice.close_connection(one), ice.close_connection(other))
+
+    left = [task for task in asyncio.all_tasks() - before if not task.done()]
+    assert not [task for task in left if "query_consent" in repr(task)]
