@@ -89,8 +89,8 @@ async def serving(store_path: Path, doors: Doors) -> AsyncIterator[Addresses]:
     """
     _refuse_strangers(doors)
     with (
-        _listening(doors.host, doors.http_port, "http") as http,
-        _listening(doors.host, doors.pages_port, "pages") as pages,
+        listening(doors.host, doors.http_port, "http") as http,
+        listening(doors.host, doors.pages_port, "pages") as pages,
     ):
         store = await asyncio.to_thread(Store.open, store_path)
         try:
@@ -113,7 +113,7 @@ async def showing(url: str, doors: Doors) -> AsyncIterator[str]:
     from telemetry.cluster import source
 
     _refuse_strangers(doors)
-    with _listening(doors.host, doors.pages_port, "pages") as pages, ExitStack() as stack:
+    with listening(doors.host, doors.pages_port, "pages") as pages, ExitStack() as stack:
         cluster = await asyncio.to_thread(stack.enter_context, source.opened(url))
         address = f"{doors.scheme}://{_authority(doors.host, pages)}"
         watch = await asyncio.to_thread(_watch, cluster, doors, address)
@@ -200,8 +200,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-@contextmanager
-def _listening(host: str, port: int, what: str) -> Iterator[socket.socket]:
+def listening(host: str, port: int, what: str) -> socket.socket:
+    """A socket for one of the doors."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=1024)
@@ -210,8 +210,10 @@ def _listening(host: str, port: int, what: str) -> Iterator[socket.socket]:
             f"cannot listen on {_host(host)}:{port}: {error.strerror or error}; "
             f"stop what uses it, or choose another with --{what}-port"
         ) from error
-    with listener:
-        yield listener
+    # Each connection inherits it. asyncio sets it where a socket names TCP, which this one does not; without it an
+    # answer in two parts waits for the other side's delayed acknowledgement: 44 ms instead of 0.3 over loopback.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 @contextmanager

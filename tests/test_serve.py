@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from telemetry import formats, semconv, settings, traces
 from telemetry.errors import ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
-from telemetry.serve import Doors, serving
+from telemetry.serve import Doors, listening, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
 from tests.support.hooks import hook
 from tests.support.spans import T0, attempt, table
@@ -182,6 +182,14 @@ async def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
             async with serving(path, ANY):
                 pass
         assert notice_path(path).exists()
+
+
+def test_an_answer_leaves_at_once() -> None:
+    """What is accepted sends each part of an answer without waiting for the part before to be acknowledged."""
+    with listening("127.0.0.1", 0, "pages") as door, socket.create_connection(door.getsockname()):
+        accepted, _ = door.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:

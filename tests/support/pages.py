@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import httpx
 import pyarrow as pa
 import uvicorn
 
+from telemetry.serve import listening
 from telemetry.simulator import fleet
 from telemetry.simulator.fleet import Effect
 from telemetry.store.duck import Store
@@ -61,7 +61,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to listen."""
-        listener = socket.create_server(("127.0.0.1", self._port))
+        listener = listening("127.0.0.1", self._port, "pages")
         self._port = listener.getsockname()[1]
         app = pages_app(self._store, info=self._store.info)  # one for each event loop
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)

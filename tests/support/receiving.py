@@ -1,7 +1,6 @@
 """A receiver for tests: over sockets with any writer, and a writer that keeps tables in memory."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import uvicorn
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
 from telemetry.receiver.intake import Limits, Writer
+from telemetry.serve import listening
 
 
 class KeptSpans:
@@ -64,7 +64,7 @@ async def receiving(
     """Both transports on free ports until the end of the block."""
     grpc = await otlp_grpc.serve(writer, "127.0.0.1", 0, tokens=tokens, limits=limits)
     app = otlp_app(writer, tokens=tokens, origins=origins, limits=limits)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listening("127.0.0.1", 0, "http") as listener:
         server = uvicorn.Server(server_config(app, limits, **settings))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
