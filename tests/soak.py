@@ -28,7 +28,7 @@ from tests.bench.__main__ import FOLDER, about
 from tests.support.stream import Stream
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-MOST_KEPT_MB, KEPT_MB_A_MINUTE = 200, 15
+MOST_KEPT_MB, KEPT_MB_A_MINUTE = 400, 20
 """What the store may keep: so little that it is full within the first quarter, however short the soak."""
 PRUNE_EVERY_S = 60.0
 """Ten minutes in earnest; an hour must see many."""
@@ -39,8 +39,8 @@ SAMPLE_S = 10.0
 COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms")
 WIDTH = max(map(len, COLUMNS))
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
-LAST_S = 60.0
-"""What was acknowledged in the last minute is counted in the file."""
+LAST_S = 20.0
+"""What was acknowledged so lately is counted in the file: much less than what is kept."""
 GROWTH = 1.15
 """Of memory and file, from the second quarter of the time to the last: more is not flat."""
 SLACK_MB = 64

@@ -86,8 +86,8 @@ def staged(store: Store, batches: list[pa.Table]) -> dict[str, float]:
         spend("commit")
         if waiting >= FOLD_ROWS or batch is batches[-1]:
             with store.maintained() as connection:
-                store.fold(connection)
-            waiting = 0
+                store.fold(connection, all=batch is batches[-1])
+            waiting %= FOLD_ROWS
             spend("fold")
     log_bytes = store.wal_bytes
     store.tend(now=True)

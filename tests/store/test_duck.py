@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,35 @@ class TestLedger:
         assert (accepted["lateness_max_ms"], accepted["lateness_mean_ms"]) == (1500, 1500)
         assert (refused["reason"], refused["requests"], refused["rejected"]) == ("bad trace id", 2, 5)
         assert refused["example"] == "trace id 00"
+
+
+def test_whole_row_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold stores as many spans as fill row groups; the others wait on, also through a crash and the next fold."""
+    monkeypatch.setattr(duck, "FOLD_ROWS", 50)
+    stored = "select count(*) as n from stored.spans"
+    some = [table(attempt(number)) for number in range(1, 31)]
+    each = some[0].num_rows
+    crashed = path.with_name("crashed.duckdb")
+    with Store.open(path) as store:
+        for part in (some[:10], some[10:20]):
+            store.commit(part)
+            store.tend()
+        folded = [store.query(stored)["n"][0].as_py(), store.info()["waiting_spans"], count(store)]
+        shutil.copy(path, crashed)
+        shutil.copy(f"{path}.wal", f"{crashed}.wal")
+    with Store.open(crashed) as store:
+        again = store.commit(some[:20])
+        store.commit(some[20:])
+        store.tend()
+        after = [store.query(stored)["n"][0].as_py(), count(store)]
+        checks = verify(store)
+
+    rest = 20 * each % 50
+    assert rest
+    assert folded == [20 * each - rest, rest, 20 * each]
+    assert again.duplicates == 20 * each
+    assert after == [30 * each - 30 * each % 50, 30 * each]
+    assert all(check.passed for check in checks), checks
 
 
 def test_ids_in_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import random
 import tempfile
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import duckdb
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.errors import StoreError
-from telemetry.store import relations
+from telemetry.store import duck, relations
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from tests.support.spans import T0, Row, attempt, foreign, table
@@ -68,12 +69,16 @@ class TestDelivery:
         rows = fleet()
         chance = random.Random(seed)
         chance.shuffle(rows)
-        with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "s.duckdb") as store:
+        with (
+            patch.object(duck, "FOLD_ROWS", 150),  # of which a fold leaves the rest waiting
+            tempfile.TemporaryDirectory() as folder,
+            Store.open(Path(folder) / "s.duckdb") as store,
+        ):
             for start in range(0, len(rows), batch):
                 again = [row for row in rows[:start] if chance.random() < repeated / 4]
                 store.commit([table(again), table(rows[start : start + batch])])
                 if chance.random() < fold:
-                    store.tend(now=True)
+                    store.tend(now=chance.random() < 0.5)
                 if chance.random() < ask:
                     store.query("select 1")
             checks = verify(store)
