@@ -20,7 +20,7 @@ export function header(id = "") {
     box.select();
   });
   document.getElementById("top").append(
-    el("a", { class: "home", href: "/" }, el("img", { src: "/static/icon.svg", alt: "", width: 22, height: 22 }), "Digital person sessions"),
+    el("a", { class: "home", href: "/" }, el("img", { src: new URL("icon.svg", import.meta.url), alt: "", width: 22, height: 22 }), "Digital person sessions"),
     form,
     themeButton(),
   );

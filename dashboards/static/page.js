@@ -16,18 +16,18 @@ async function main() {
   header();
   const name = location.pathname.split("/").filter(Boolean).pop() ?? "overview";
   const bar = filters.filterBar(document.getElementById("filters"), document.getElementById("chips"));
-  const [page, menu, { pulse }] = await untilAnswered(() => Promise.all([ask(`/api/pages/${name}`), ask("/api/reports"), ask("/api/pulse")]));
+  const page = await untilAnswered(() => ask(`/api/pages/${name}`));
+  const pulse = ask("/api/pulse").catch(() => ({})); // before the reports: what arrives while they are answered is news
   document.title = document.getElementById("title").textContent = page.title;
   document.getElementById("notice").textContent = page.notice ?? "";
-  const reports = new Map(menu.map((report) => [report.name, report]));
-  filters.setFollowed(menu.flatMap(({ params }) => params.map((param) => param.name)));
-  const panels = page.panels.filter(({ report }) => reports.has(report)).map((panel, index) =>
+  const reports = new Map(page.reports.map((report) => [report.name, report]));
+  filters.setFollowed(page.reports.flatMap(({ params }) => params.map((param) => param.name)));
+  const panels = page.panels.map((panel, index) =>
     new Panel({ id: `panel-${index}`, ...panel }, reports.get(panel.report), filters));
   host.append(...panels.flatMap(({ panel, element }) => [panel.section && el("h2", { class: "section", id: anchor(panel) }, panel.section), element].filter(Boolean)));
   document.getElementById("sections").append(...panels.filter(({ panel }) => panel.section).map(({ panel }) => el("a", { href: `#${anchor(panel)}` }, panel.section)));
   if (page.attempts) bar.leadTo(page.attempts);
   for (const panel of panels) panel.syncTable();
-  if (page.suggest && reports.has(page.suggest.report)) bar.suggest(page.suggest);
 
   const live = liveButton();
   const refresh = async (fresh) => {
@@ -47,7 +47,8 @@ async function main() {
   addEventListener("themechange", () => { for (const panel of panels) panel.draw(); });
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   await refresh(true);
-  keepUp(refresh, live, pulse);
+  if (page.suggest) bar.suggest(page.suggest);
+  keepUp(refresh, live, (await pulse).pulse);
 }
 
 const anchor = ({ section }) => `part-${section.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;

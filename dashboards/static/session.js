@@ -21,7 +21,7 @@ async function tell() {
   document.title = `${asked.slice(0, 60)} · Session`;
   let story;
   try {
-    story = await ask(`/api/sessions/${encodeURIComponent(asked)}`, { about: state().about });
+    story = await ask(`/api${location.pathname}${location.search}`); // as the server names it to the browser beforehand
   } catch (error) {
     main.setAttribute("aria-busy", "false");
     return refused(error);

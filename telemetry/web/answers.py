@@ -44,7 +44,7 @@ class Answer:
 
     def response(self, request: Request) -> Response:
         """Send it, or say that the browser already has it."""
-        headers = {**self.headers, "ETag": self.etag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
+        headers = {"ETag": self.etag, "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding", **self.headers}
         if self.etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if self.zipped is not None and "gzip" in request.headers.get("accept-encoding", ""):

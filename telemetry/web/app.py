@@ -12,7 +12,6 @@ import os
 import re
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -28,9 +27,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry import __version__, formats, reports, settings
@@ -41,6 +39,7 @@ from telemetry.support.verdict import judge
 from telemetry.web import jaeger, prometheus
 from telemetry.web.answers import Answer as Kept
 from telemetry.web.answers import Answers
+from telemetry.web.files import Files
 from telemetry.web.openapi import description
 
 QUERY_LIMIT_S: Final = 30.0
@@ -112,14 +111,17 @@ def pages_app(
         receives: False means that telemetry arrives elsewhere, and that counting what has come would cost a scan.
     """
     api = _Api(source, info, figures, receives)
-    dashboards = settings.data_folder("dashboards")
-    shell, session_page = dashboards / "page.html", dashboards / "session.html"
+    files = Files(settings.data_folder("dashboards"), lambda name: _describe(reports.find(name)))
 
     async def overview(request: Request) -> Response:
-        return FileResponse(shell)
+        return files.page("page", request)
 
     async def session(request: Request) -> Response:
-        return FileResponse(session_page)
+        # The browser asks for the story while it still reads the page: by the same path, which the page's own has.
+        page = files.page("session", request)
+        story = f"/api{request.scope['raw_path'].decode()}" + (f"?{request.url.query}" if request.url.query else "")
+        page.headers["Link"] = f"<{story}>; rel=preload; as=fetch; crossorigin"
+        return page
 
     return Starlette(
         routes=[
@@ -130,7 +132,7 @@ def pages_app(
             Route("/api/store", api.store),
             Route("/api/pulse", api.pulse),
             Route("/metrics", api.metrics),
-            Route("/api/pages/{name}", api.page),
+            Route("/api/pages/{name}", files.described),
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
             Route("/api/sessions/{id:path}", api.session),
@@ -138,7 +140,7 @@ def pages_app(
             Route("/api/capsules/{id:path}", api.capsule),
             *jaeger.routes(api, api.ask),
             *more,
-            Mount("/static", StaticFiles(directory=dashboards / "static")),
+            Route("/static/{version}/{name:path}", files.loaded),
         ],
         middleware=[
             Middleware(_Headers),
@@ -214,13 +216,6 @@ class _Api:
             return prometheus.text(prometheus.figures(rows, spans, __version__) + self._figures())
 
         return Response(await self.ask(asked), media_type=prometheus.MEDIA_TYPE)
-
-    async def page(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        path = settings.data_folder("dashboards") / f"{name}.toml"
-        if not re.fullmatch(r"[a-z_]+", name) or not path.is_file():
-            raise HTTPException(404, f"there is no page {name!r}")
-        return JSONResponse(tomllib.loads(path.read_text("utf-8")))
 
     async def menu(self, request: Request) -> Response:
         return JSONResponse([_describe(report) for report in reports.catalogue().values()])
@@ -391,8 +386,7 @@ class _Headers:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                # A page or module is asked for again by its ETag; an answer is true only now.
-                headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith("/api/") else "no-cache")
+                headers.setdefault("Cache-Control", "no-store")  # an answer is true only now
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -44,7 +44,7 @@ def description(catalogue: "Mapping[str, Report]") -> dict[str, Any]:
         "/api/store/backup": _get("A copy of the store, whole.", media_type="application/octet-stream"),
         "/api/pulse": _get("A number that changes when telemetry arrives: ask it often, and reports only then."),
         "/metrics": _get("The state of attempts, alerts and the receiver, for Prometheus.", media_type="text/plain"),
-        "/api/pages/{name}": _get("Which panels has a page?", [_in_path("name")]),
+        "/api/pages/{name}": _get("Which panels has a page, and which reports are behind them?", [_in_path("name")]),
         "/api/reports": _get("Which reports are there, with their questions, parameters and SQL?"),
         "/api/sessions/{id}": _get(
             "What happened to one session? By sessionId, attempt, episode or trace id, or a unique beginning of one.",
