@@ -1,20 +1,11 @@
 -- Which attempts do these ids name?
 --
--- params:  ids (list of text), hashes (list of integers)
+-- params:  ids (list of text), trace_ids (list of text), since (timestamp), until (timestamp)
 -- returns: one row per attempt with all that is known of it, and which id names it, latest first
 -- used by: telemetry session ID; the session page
 --
--- Hashes find the rows, and the ids themselves decide: see queries/schema/ids.sql.
+-- `named` says which attempts these may be, and when.
 
-with named as (
-  select
-    trace_id as named_trace_id,
-    min(start_ns) as from_ns,
-    max(last_seen_ns) as to_ns
-  from ids
-  where list_contains($hashes, id_hash)
-  group by 1
-)
 select
   case
     when list_contains($ids, attempt_id) then 'attempt'
@@ -28,11 +19,11 @@ select
     when list_contains($ids, episode_id) then episode_id
     else trace_id
   end as id,
-  connections.*
+  *
 from connections
-join named on trace_id = named_trace_id
-where start_ns <= to_ns
-  and last_seen_ns >= from_ns
+where list_contains($trace_ids, trace_id)
+  and start_ns <= $until
+  and last_seen_ns >= $since
   and (
     list_contains($ids, attempt_id)
     or list_contains($ids, session_id)

@@ -11,6 +11,7 @@ from typing import Final
 import sqlglot
 from sqlglot import exp
 
+from telemetry.cluster.ranges import name_attempts
 from telemetry.cluster.shards import name_shards
 from telemetry.errors import ReportError
 
@@ -74,12 +75,13 @@ _TYPES: Final = {int: "Int64", float: "Float64", bool: "Bool", str: "String"}
 
 
 @cache
-def translated(sql: str, name: str, types: tuple[tuple[str, str], ...]) -> str:
+def translated(sql: str, name: str, types: tuple[tuple[str, str], ...], *, of_short_range: bool = False) -> str:
     """A statement of DuckDB in ClickHouse's SQL.
 
     Args:
         name: the file, for the error.
         types: of each parameter, by `type_of`; parameters become `{name:Type}`.
+        of_short_range: whether naming the attempts of its range first is less than merging all others.
 
     Raises:
         ReportError: a construct is outside the portable subset, or cannot be read.
@@ -88,6 +90,8 @@ def translated(sql: str, name: str, types: tuple[tuple[str, str], ...]) -> str:
     known, structs = dict(types), _structs(tree)
     _order_by_answer(tree)
     name_shards(tree)
+    if of_short_range:
+        name_attempts(tree)
     for node in reversed(list(tree.bfs())):  # what is inside comes first
         if isinstance(node, exp.Parameter | exp.Placeholder):
             replacement = _bound(node, known)
@@ -263,6 +267,10 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Condition) and isinstance(node, _TRUTHS) and _is_value(node):
         return exp.Cast(this=node.copy(), to=exp.DataType.build("Nullable(Bool)", dialect="clickhouse"))
     match node:
+        case exp.Is(this=exp.Null() | exp.Placeholder(), expression=exp.Null()):
+            return exp.Boolean(this=isinstance(node.this, exp.Null))
+        case exp.And() | exp.Or():
+            return _decided(node)
         case exp.IntDiv():
             return _call("intDiv", node.this, node.expression)
         case exp.Div():
@@ -333,6 +341,16 @@ def _is_value(node: exp.Expr) -> bool:
     return (isinstance(parent, exp.Alias) and isinstance(parent.parent, exp.Select)) or (
         isinstance(parent, exp.If | exp.Case) and node.arg_key in ("true", "default")
     )
+
+
+def _decided(node: exp.And | exp.Or) -> exp.Expr:
+    """Without what is true or false already: `$x is null or …` names no day and no row of an index otherwise."""
+    decides = isinstance(node, exp.Or)
+    for one, other in ((node.this, node.expression), (node.expression, node.this)):
+        known = one.unnest()
+        if isinstance(known, exp.Boolean):
+            return known if known.this is decides else other
+    return node
 
 
 def _double(node: exp.Expr) -> exp.Expr:

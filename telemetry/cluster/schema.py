@@ -22,8 +22,8 @@ The relations that reports read, under their own names, are those of all shards 
   a maximum or a set, to which a repeated span adds nothing. A count of spans is the size of the set of their ids.
 - **Late is in time.** An attempt is kept in pieces, one of each insertion, by the day of the last thing heard in it.
   The pieces of a day merge in the background, and every question merges what is left.
-- **Days.** Everything is partitioned by day. A report with `since` reads no piece that is older than that by more than
-  `LONGEST_SESSION_NS`; the setting `log_comment` carries the limit to the shards.
+- **Days.** Everything is partitioned by day. A question with `since` and `until` reads no piece that is beyond these by
+  more than `LONGEST_SESSION_NS`; the setting `log_comment` carries the limits to the shards.
 """
 
 import hashlib
@@ -50,13 +50,16 @@ VERSION: Final = 2
 """Of what is on disk: counts up when a `stored_…` table changes. Views are made anew whenever their text changes."""
 VERSION_VIEW: Final = "telemetry_schema"
 """Says which version is there; replaced when all else is done, so that what was interrupted is done again."""
-_SINCE: Final = "toInt64OrZero(extract(getSetting('log_comment'), '^telemetry since_ns=([0-9]+)$'))"
+_TOLD: Final = "toInt64OrNull(extract(getSetting('log_comment'), '^telemetry .*{}_ns=([0-9]+)'))"
+_SINCE: Final = f"ifNull({_TOLD.format('since')}, 0)"
+_UNTIL: Final = f"ifNull({_TOLD.format('until')}, {2**63 - 1})"
 """`log_comment` is the one setting for texts of one's own that every server has and hands on to the shards."""
 LONGEST_SESSION_NS: Final = 7 * 86_400 * 10**9
-"""Of a session that lives longer, a report whose range begins meanwhile sees the end alone."""
+"""Of a session that lives longer, a report whose range begins meanwhile sees the end alone, and one whose range ended
+by then the beginning alone."""
 
 _LOOK_BACK_NS: Final = 86_400 * 10**9
-"""How far before its range a report looks for what belongs together."""
+"""How far beyond its range a report looks for what belongs together."""
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
 _DERIVED: Final = ("durations", "verdicts")
@@ -126,16 +129,30 @@ class Layout:
 
 
 def horizon(params: Mapping[str, object]) -> dict[str, str]:
-    """The setting that keeps a report from reading pieces older than any that it asks for."""
+    """The setting that keeps a question from reading pieces older or younger than any that it asks for."""
     since, until = params.get("since"), params.get("until")
     if not isinstance(since, int):
         return {}
+    last = until if isinstance(until, int) else since
     if "before_since" in params:  # a report that looks back: as far as it is told, else by its own length
-        before = params["before_since"]
-        since = min(
-            since, before if isinstance(before, int) else 2 * since - (until if isinstance(until, int) else since)
-        )
-    return {"log_comment": f"telemetry since_ns={max(0, since - _LOOK_BACK_NS - LONGEST_SESSION_NS)}"}
+        before, before_until = params["before_since"], params.get("before_until")
+        since = min(since, before if isinstance(before, int) else 2 * since - last)
+        last = max(last, before_until if isinstance(before_until, int) else last)
+    beyond = _LOOK_BACK_NS + LONGEST_SESSION_NS
+    told = f"telemetry since_ns={max(0, since - beyond)}"
+    return {"log_comment": f"{told} until_ns={last + beyond}" if isinstance(until, int) else told}
+
+
+def is_short(params: Mapping[str, object]) -> bool:
+    """Whether a range is no longer than what is read beyond it: then most of what would be merged is not asked for.
+
+    Of 10 million spans `failure_rate` over 7 days took 0.46 s of CPU, and takes 0.33 s where the attempts of the range
+    are named first; over 90 days that made reports of steps take twice the CPU.
+    """
+    since, until = params.get("since"), params.get("until")
+    if not isinstance(since, int) or not isinstance(until, int) or "before_since" in params:
+        return False
+    return until - since <= LONGEST_SESSION_NS
 
 
 @cache
@@ -374,7 +391,8 @@ def _merged(relation: Merged) -> str:
             *(f"  {_MERGE[kind].format(f'kept.{name}')} as {name}" for name, kind in relation.aggregates.items()),
         )
     )
-    recent = f"where kept.{_DAY_NS.get(relation.name, 'minute_ns')} >= {_SINCE}"
+    moment = f"kept.{_DAY_NS.get(relation.name, 'minute_ns')}"
+    recent = f"where {moment} >= {_SINCE} and {moment} < {_UNTIL}"
     keys = ", ".join(f"kept.{key}" for key in relation.keys)
     final = translated(f"with merged as (select 1) {relation.final}", relation.name, ())
     _, _, outer = final.partition(") ")

@@ -41,6 +41,7 @@ SETTINGS: Final[Mapping[str, object]] = {
     "session_timezone": "UTC",
     "distributed_product_mode": "global",
     "optimize_skip_unused_shards": 1,
+    "do_not_merge_across_partitions_select_final": 1,  # a span that comes twice has the same day: others are not read
     "skip_unavailable_shards": 0,
     "readonly": 2,  # whoever asks changes nothing, and is what the next line asks for
     "cancel_http_readonly_queries_on_client_close": 1,
@@ -172,7 +173,7 @@ class Reader:
         """As `Cluster.query`; a StoreError, too, when it was cancelled."""
         given = dict(params or {})
         types = tuple((name, type_of(value)) for name, value in given.items())
-        statement = translated(sql, "the statement", types)
+        statement = translated(sql, "the statement", types, of_short_range=schema.is_short(given))
         limits: dict[str, object] = {} if timeout_s is None else {"max_execution_time": timeout_s}
         limits |= schema.horizon(given)
         bound = {name: value for name, value in given.items() if value is not None}

@@ -1,7 +1,8 @@
 """Ask a store the questions of `queries/support/`: SQL lives there, one file a question."""
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -37,3 +38,18 @@ def ask(source: Source, question: str, params: Mapping[str, object] | None = Non
 def ask_table(source: Source, question: str, params: Mapping[str, object] | None = None) -> pa.Table:
     """The same as one Arrow table."""
     return source.query(_text(question), {**_nulls(question), **(params or {})})
+
+
+def of_these(traces: Sequence[Row]) -> dict[str, object]:
+    """The parameters that name attempts, out of which traces they are and when they were."""
+    return {
+        "trace_ids": [row["trace_id"] for row in traces],
+        "since": min(row["from_ns"] for row in traces),
+        "until": max(row["to_ns"] for row in traces),
+    }
+
+
+def hashed(ids: Sequence[str]) -> list[int]:
+    """The hashes of ids, as queries/schema/ids.sql makes them: a store finds a number that it is given at once."""
+    digests = (hashlib.md5(id.encode(), usedforsecurity=False).digest() for id in ids)
+    return [int.from_bytes(digest[8:12], "little") for digest in digests]

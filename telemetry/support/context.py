@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from telemetry.support.asking import Row, Source, ask
+from telemetry.support.asking import Row, Source, ask, hashed, of_these
 from telemetry.support.rule import Owner
 from telemetry.support.verdict import Verdict
 
@@ -73,17 +73,20 @@ class Surroundings:
 
 def history(attempt: Row, source: Source) -> History:
     """The other attempts of the episode, of the session and of the client."""
-    rows = ask(
+    at = attempt["start_ns"]
+    traces = ask(
         source,
-        "related",
+        "related_traces",
         {
-            **{name: attempt[name] for name in ("episode_id", "session_id", "service_instance_id")},
-            "since": attempt["start_ns"] - CLIENT_NEAR_NS,
-            "until": attempt["start_ns"] + CLIENT_NEAR_NS,
+            "hashes": hashed([attempt[name] for name in ("trace_id", "episode_id", "session_id") if attempt[name]]),
+            "service_instance_id": attempt["service_instance_id"],
+            "since": at - CLIENT_NEAR_NS,
+            "until": at + CLIENT_NEAR_NS,
         },
     )
+    ids = {name: attempt[name] for name in ("episode_id", "session_id", "service_instance_id")}
+    rows = ask(source, "related", {**ids, **of_these(traces)}) if traces else []
     rows = [row for row in rows if row["trace_id"] != attempt["trace_id"]]
-    at = attempt["start_ns"]
     return History(
         tuple(_other(row, at) for row in rows if row["same_episode"]),
         tuple(_other(row, at) for row in rows if row["same_session"]),

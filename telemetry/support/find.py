@@ -1,6 +1,5 @@
 """Find the attempt that an id means: an id of any kind, the beginning of one, or text with one in it."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from telemetry.errors import SessionNotFound
-from telemetry.support.asking import Row, Source, ask
+from telemetry.support.asking import Row, Source, ask, hashed, of_these
 
 SHORTEST_BEGINNING: Final = 4
 """Four characters of a random id name one of 65,000; fewer are ambiguous in any store that is worth asking."""
@@ -64,7 +63,7 @@ def resolve(id: str, source: Source, *, about_ns: int | None = None) -> Found:
     text = id[:LONGEST_TEXT].strip()
     words = _words(text)
     if words:
-        exact = ask(source, "known_ids", hashed(words))
+        exact = _named(words, source)
         if exact:
             return _found(text, words, exact)
     if len(words) == 1 and len(text) >= SHORTEST_BEGINNING:
@@ -86,10 +85,10 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(words))[:_MOST_WORDS]
 
 
-def hashed(ids: Sequence[str]) -> dict[str, object]:
-    """Ids and their hashes, as queries/schema/ids.sql makes them: a store finds a number that it is given at once."""
-    digests = (hashlib.md5(id.encode(), usedforsecurity=False).digest() for id in ids)
-    return {"ids": list(ids), "hashes": [int.from_bytes(digest[8:12], "little") for digest in digests]}
+def _named(ids: Sequence[str], source: Source) -> list[Row]:
+    """The attempts that whole ids name."""
+    traces = ask(source, "named", {"hashes": hashed(ids)})
+    return ask(source, "known_ids", {"ids": list(ids), **of_these(traces)}) if traces else []
 
 
 def _found(asked: str, words: Sequence[str], rows: list[Row]) -> Found:
@@ -119,7 +118,7 @@ def _by_beginning(beginning: str, source: Source) -> Found | None:
             since_ns=covered["since_ns"],
             until_ns=covered["until_ns"],
         )
-    rows = ask(source, "known_ids", hashed(ids))
+    rows = _named(ids, source)
     return _found(beginning, ids, rows)
 
 

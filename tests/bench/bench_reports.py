@@ -28,6 +28,7 @@ from telemetry.semconv import COLUMNS
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
 from telemetry.support import find, story
+from telemetry.support.asking import hashed
 from tests.bench import fleets
 from tests.bench.__main__ import made_by
 from tests.bench.questions import QUESTIONS, WITHOUT_UNFINISHED, loading
@@ -85,7 +86,7 @@ def size_of(folder: Path, size: fleets.Size, chdb: str | None) -> dict[str, Any]
 IN_IDS = """select trace_id, start_ns, last_seen_ns from ids
 where list_contains($hashes, id_hash) and list_contains($ids, id)"""
 LOOK_UPS: dict[str, Callable[[Store, str], object]] = {
-    "which attempts have it, in `ids`": lambda store, id: store.query(IN_IDS, find.hashed([id])),
+    "which attempts have it, in `ids`": lambda store, id: store.query(IN_IDS, {"ids": [id], "hashes": hashed([id])}),
     "all that is known of these": lambda store, id: find.resolve(id, store),
     "the report timeline": lambda store, id: reports.execute("timeline", {"id": id}, store),
     "the story of `telemetry session`": lambda store, id: story.tell(id, store),

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from telemetry.cluster.ranges import PIECES
 from telemetry.store.duck import Store
 from tests.cluster.nodes import Cluster
 
@@ -27,6 +28,9 @@ def copy(store: Store, cluster: Cluster, database: str = "telemetry") -> None:
         )
         with cluster.nodes[0].client(database) as client:
             client.insert_arrow(relation, rows)
+    for relation in set(PIECES.values()):  # a whole row is one piece
+        whole = relation.replace("stored_", "") + "_local"
+        cluster.everywhere(f"create view {database}.{relation} as select * from {database}.{whole}")
 
 
 def _type(field: pa.Field) -> str:

@@ -43,3 +43,17 @@ def test_a_parameter_travels_beside_the_statement() -> None:
     sql = translated("select a from t where a = $a and b = $b", "mine.sql", (("a", "String"), ("b", "NULL")))
 
     assert sql == "SELECT a FROM t WHERE a = {a: String} AND b = NULL"
+
+
+@pytest.mark.parametrize(
+    ("sql", "given", "answered"),
+    [
+        ("select a from t where b = 1 and ($x is null or a = $x)", "String", "b = 1 AND (a = {x: String})"),
+        ("select a from t where b = 1 and ($x is null or a = $x)", "NULL", "b = 1"),
+        ("select a from t where b = 1 or ($x is null and a = 2)", "String", "b = 1"),
+        ("select a from t where b = 1 or ($x is null and a = 2)", "NULL", "b = 1 OR (a = 2)"),
+    ],
+)
+def test_whether_a_parameter_is_given_is_known(sql: str, given: str, answered: str) -> None:
+    """What is left is a condition that an index and a partition can be found by."""
+    assert translated(sql, "mine.sql", (("x", given),)) == f"SELECT a FROM t WHERE {answered}"

@@ -1,5 +1,6 @@
 """What stock Collectors export to a cluster is answered like what one DuckDB file holds."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ from telemetry.cluster import schema, source
 from telemetry.cluster.schema_setup import apply
 from telemetry.simulator import fleet
 from telemetry.store.duck import Store
-from telemetry.support import capsule, find
+from telemetry.support import capsule, context, find
 from telemetry.support.asking import ask
-from telemetry.support.find import hashed
 from tests.cluster.collected import collected
 from tests.cluster.copying import VARIANTS
 from tests.cluster.nodes import Cluster, passed_on
@@ -157,23 +157,16 @@ def test_an_id_that_comes_late_names_the_whole_attempt(cluster: Cluster, store: 
     with cluster.nodes[0].client("late") as client:
         for row in range(0, len(ids), max(1, number)):
             client.insert_arrow("otel_traces", collected(spans.slice(row, max(1, number))))
-    related = {
-        "episode_id": None,
-        "session_id": id,
-        "service_instance_id": None,
-        "since": 0,
-        "until": 0,
-    }
 
     with Store.open(tmp_path / "late.duckdb") as file, source.opened(cluster.url("late")) as late:
         file.commit([spans])
         times = "select start_ns, last_seen_ns from ids where kind = 'session'"
         assert late.query(times).to_pylist() != file.query(times).to_pylist()
-        for question, given in (("known_ids", hashed([id, spans["trace_id"][0].as_py()])), ("related", related)):
-            found, expected = (ask(holder, question, given) for holder in (late, file))
-            assert len(expected) == 1
-            assert _without(found[0], ["received_ns"]) == _without(expected[0], ["received_ns"])
-            assert len(found) == 1
+        found, expected = (find.resolve(id, holder).row for holder in (late, file))
+        assert _without(found, ["received_ns"]) == _without(expected, ["received_ns"])
+        others = [context.history({**row, "trace_id": "0" * 32}, late) for row in (found, expected)]
+        assert others == [context.history({**expected, "trace_id": "0" * 32}, file)] * 2
+        assert len(others[0].session) == 1
         found, expected = (reports.execute("timeline", {"id": id}, holder)["span_id"] for holder in (late, file))
         assert found.to_pylist() == expected.to_pylist()
         assert len(expected) == len(ids)
@@ -223,33 +216,35 @@ def test_an_attempt_is_on_one_shard(cluster: Cluster, asked: source.Cluster) -> 
             client.command(f"select count() from {relation} where trace_id = '{trace_id}'")
 
 
-def test_a_report_reads_back_as_far_as_it_may_need() -> None:
-    """The setting leaves room for sessions that began before, and for the range that is compared with."""
+def test_a_question_reads_beyond_its_range_as_far_as_it_may_need() -> None:
+    """The setting leaves room for sessions that began before or end later, and for the range that is compared with."""
 
-    def days(**params: int | None) -> float:
+    def days(**params: int | None) -> list[float]:
         given = {name: value and value * fleet.DAY_NS for name, value in params.items()}
-        return int(schema.horizon(given)["log_comment"].removeprefix("telemetry since_ns=")) / fleet.DAY_NS
+        return [int(limit) / fleet.DAY_NS for limit in re.findall(r"_ns=(\d+)", schema.horizon(given)["log_comment"])]
 
     assert schema.horizon({}) == {}
-    assert days(since=100, until=101) == 92
-    assert days(since=100, until=103, before_since=None) == 89
-    assert days(since=100, until=103, before_since=50) == 42
-    assert days(since=3, until=4) == 0
+    assert days(since=100) == [92]
+    assert days(since=100, until=101) == [92, 109]
+    assert days(since=100, until=103, before_since=None) == [89, 111]
+    assert days(since=100, until=103, before_since=50, before_until=110) == [42, 118]
+    assert days(since=3, until=4) == [0, 12]
 
 
 @pytest.mark.real
-def test_what_is_older_is_not_read(cluster: Cluster, asked: source.Cluster) -> None:
-    """The limit reaches every shard, and leaves out the days before it."""
-    counts = []
-    for day in (0, 1, 9):
-        comment = schema.horizon(
-            {"since": fleet.START_NS + day * fleet.DAY_NS + schema.LONGEST_SESSION_NS + fleet.DAY_NS}
-        )
-        with cluster.nodes[0].client("telemetry", **comment) as client:
-            counts.append(client.command("select count() from connections"))
+def test_what_is_beyond_is_not_read(cluster: Cluster, asked: source.Cluster) -> None:
+    """The limits reach every shard, and leave out the days before and after them."""
 
-    assert counts[0] == asked.query("select count(*) as n from connections")["n"][0].as_py()
-    assert counts[0] > counts[1] > counts[2] == 0
+    def counted(since_day: int, until_day: int) -> int:
+        beyond = schema.LONGEST_SESSION_NS + fleet.DAY_NS
+        given = {"since": fleet.START_NS + since_day * fleet.DAY_NS + beyond}
+        given["until"] = fleet.START_NS + until_day * fleet.DAY_NS - beyond
+        with cluster.nodes[0].client("telemetry", **schema.horizon(given)) as client:
+            return int(client.command("select count() from connections"))
+
+    everything = asked.query("select count(*) as n from connections")["n"][0].as_py()
+    assert everything == counted(0, 99) > counted(1, 99) > counted(9, 99) == 0
+    assert everything == counted(0, 99) > counted(0, 1) > counted(0, -9) == 0
 
 
 def test_statements_follow_the_layout() -> None:

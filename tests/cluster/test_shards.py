@@ -8,6 +8,10 @@ from telemetry.cluster.shards import name_shards
 NAMED = "with named as (select trace_id as named_trace_id from ids where id_hash = 7)"
 
 
+def one_of(values: str, table: str, place: int) -> str:
+    return f"TUPLEELEMENT((SELECT TUPLE({values}) FROM {table}), {place})"
+
+
 def changed(sql: str) -> str:
     tree = sqlglot.parse_one(sql, read="duckdb")
     name_shards(tree)
@@ -21,8 +25,21 @@ def test_a_join_with_what_a_hash_names_is_said_as_values(joined: str) -> None:
     chain = ", attempts as (select trace_id as known_id from connections join named on trace_id = named_trace_id)"
     twice = changed(f"{NAMED}{chain} select name from spans join attempts on trace_id = known_id")
 
-    assert "trace_id IN (ASSUMENOTNULL((SELECT GROUPARRAY(named_trace_id) FROM named)))" in once
-    assert "trace_id IN (ASSUMENOTNULL((SELECT GROUPARRAY(known_id) FROM attempts)))" in twice
+    assert f"trace_id IN (ASSUMENOTNULL({one_of('GROUPARRAY(named_trace_id)', 'named', 1)}))" in once
+    assert f"trace_id IN (ASSUMENOTNULL({one_of('GROUPARRAY(known_id)', 'attempts', 1)}))" in twice
+
+
+def test_times_of_what_is_named_are_said_as_values() -> None:
+    """Rows that lie between them are of the days between the first and the last."""
+    named = NAMED.replace("named_trace_id", "named_trace_id, start_ns - 1 as from_ns, last_seen_ns as to_ns")
+    between = "spans.start_ns >= from_ns and start_ns < to_ns and end_ns > 7"
+    told = changed(f"{named} select name from spans join named on trace_id = named_trace_id where {between}")
+
+    row = "GROUPARRAY(named_trace_id), MIN(from_ns), MAX(to_ns)"
+    assert told.endswith(
+        f" AND trace_id IN (ASSUMENOTNULL({one_of(row, 'named', 1)}))"
+        f" AND spans.start_ns >= {one_of(row, 'named', 2)} AND start_ns < {one_of(row, 'named', 3)}"
+    )
 
 
 def test_a_choice_of_hashes_that_parameters_make_is_said_as_values() -> None:
