@@ -15,7 +15,11 @@ import { change, state } from "./state.js";
 const RETRY_MS = 2000;
 const FRESH_NS = 60e9; // telemetry of a session that lives arrives every few seconds
 const main = document.getElementById("story");
-const asked = decodeURIComponent(location.pathname.replace(/^\/sessions\//, ""));
+const asked = readable(location.pathname.replace(/^\/sessions\//, ""));
+
+function readable(path) {
+  try { return decodeURIComponent(path); } catch { return path; } // a % that somebody typed
+}
 
 async function tell() {
   document.title = `${asked.slice(0, 60)} · Session`;

@@ -197,6 +197,16 @@ def test_an_unknown_id_says_what_the_store_covers(tab: Any, served: tuple[pages.
     assert tab.locator("button:has-text('look again')").count() == 1
 
 
+def test_an_address_with_a_stray_percent_sign_is_unknown_like_any_other(
+    tab: Any, served: tuple[pages.Server, Store]
+) -> None:
+    """What is no proper address is looked up as it stands."""
+    server, _ = served
+    open_session(tab, server, "100%")
+
+    assert "Nothing is recorded under this id" in tab.inner_text("#story")
+
+
 def test_an_id_older_than_the_store_is_told_from_an_unknown_one(tab: Any, served: tuple[pages.Server, Store]) -> None:
     """An id that holds a time before the store begins has expired; so has any, when one says that it was then."""
     server, _ = served
@@ -231,6 +241,9 @@ def test_neighbours_are_a_click_away(tab: Any, served: tuple[pages.Server, Store
     open_session(tab, server, "attempt-0001")
     twin = server.ask("/api/sessions/attempt-0001")["twin"]["attempt_id"]
     assert tab.locator(f"h3:has-text('Its twin') ~ p a[href='/sessions/{twin}']").count() == 1
+    assert ["webrtc.dtls", "not begun"] in tab.eval_on_selector_all(
+        ".compare tbody tr", "rows => rows.map(row => [...row.cells].slice(0, 2).map(cell => cell.textContent))"
+    )
 
     tab.click("a:has-text('What else failed in that hour')")
     pages.quiet(tab)

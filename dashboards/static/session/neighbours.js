@@ -12,14 +12,18 @@ export function neighbours(story) {
 
 const HALF_HOUR_MS = 1_800_000;
 
-function twin({ twin: other, attempt }) {
+function twin({ twin: other, attempt, waterfall }) {
   const title = el("h3", {}, "Its twin: the nearest attempt that connected");
   if (!other) return [title, el("p", { class: "quiet" }, "Nobody connected within a week.")];
-  const line = (name, mine, theirs, format) => el("tr", {}, el("th", { scope: "row" }, words(name)), el("td", {}, format(mine)), el("td", {}, format(theirs)));
+  const begun = new Set(waterfall.map(({ name }) => name));
+  const line = (name, mine, theirs) => el("tr", {}, el("th", { scope: "row" }, words(name)), el("td", {}, mine), el("td", {}, theirs));
   const fact = (value) => (value == null ? "not recorded" : show("", value));
-  const time = (value) => (value == null ? "did not end" : duration(value / 1e6));
+  const time = (value, absent) => (value == null ? absent : duration(value / 1e6));
   const apart = `${duration(Math.abs(other.apart_ns) / 1e6)} ${other.apart_ns < 0 ? "before" : "after"}`;
-  const rows = [...other.times.map(({ name, mine, twin: theirs }) => line(name, mine, theirs, time)), ...other.facts.map(({ name, mine, twin: theirs }) => line(name, mine, theirs, fact))];
+  const rows = [
+    ...other.times.map(({ name, mine, twin: theirs }) => line(name, time(mine, begun.has(name) ? "did not end" : "not begun"), time(theirs, "not begun"))),
+    ...other.facts.map(({ name, mine, twin: theirs }) => line(name, fact(mine), fact(theirs))),
+  ];
   return [title, el("p", { class: "quiet" }, link(other.attempt_id), ` began ${apart}. Only what differs is shown.`),
     rows.length ? el("table", { class: "compare" }, el("thead", {}, el("tr", {}, el("td"), el("th", { scope: "col" }, "This attempt"), el("th", { scope: "col" }, "Its twin"))), el("tbody", {}, ...rows))
       : el("p", {}, `Nothing differs clearly${attempt.outcome === "connected" ? "" : " but the outcome"}.`)];
