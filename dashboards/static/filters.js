@@ -1,5 +1,5 @@
 // The bar of filters: range, bucket, cohort, probes; and a chip for everything that a click has chosen.
-import { ask } from "./api.js";
+import { address, ask } from "./api.js";
 import { el, redraw } from "./dom.js";
 import { isoOf, lengthOf, moment, words } from "./format.js";
 import { change, state } from "./state.js";
@@ -104,10 +104,18 @@ function select(name, label, options) {
   return { input, element: el("label", {}, label, input) };
 }
 
-// Values to choose from, where a report knows them; without it one still may type.
+// Values to choose from, where a report knows them for the range; without it one still may type.
+let suggested = null;
 async function suggest(cohort, { report, dimension, value }) {
   const { since, until } = params();
-  const { rows } = await ask(`/api/reports/${report}`, { since, until }).catch(() => ({ rows: [] }));
+  const asked = address(`/api/reports/${report}`, { since, until });
+  if (asked === suggested) return;
+  suggested = asked;
+  const { rows } = await ask(asked).catch(() => {
+    suggested = null; // ask again the next time
+    return { rows: [] };
+  });
+  if (suggested && asked !== suggested) return; // the range has changed meanwhile
   for (const { name, list } of cohort) {
     const known = [...new Set(rows.filter((row) => row[dimension] === name && row[value] != null).map((row) => row[value]))];
     list.replaceChildren(...known.sort().map((text) => el("option", { value: text })));

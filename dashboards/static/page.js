@@ -36,6 +36,7 @@ async function main() {
     showAway(gone);
     if (!gone) live.asOf(new Date());
     host.setAttribute("aria-busy", "false");
+    if (page.suggest) bar.suggest(page.suggest);
     return !gone;
   };
   onChange(() => {
@@ -47,7 +48,6 @@ async function main() {
   addEventListener("themechange", () => { for (const panel of panels) panel.draw(); });
   if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   await refresh(true);
-  if (page.suggest) bar.suggest(page.suggest);
   keepUp(refresh, live, (await pulse).pulse);
 }
 

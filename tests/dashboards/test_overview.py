@@ -196,6 +196,21 @@ def test_a_cohort_filter_reaches_every_panel(tab: Any, fleet: tuple[pages.Server
     until(tab, f"document.querySelector('#funnel li b').textContent === '{answer(store, 'funnel')[0]['attempts']:,}'")
 
 
+def test_filters_suggest_the_values_of_the_range(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """A cohort filter offers what the range holds, also when the range has changed since the page was opened."""
+    server, store = fleet
+    overview(tab, server, span="since=15m")
+    tab.click(".absolute summary")
+    tab.fill("input[aria-label='From, UTC']", pages.SINCE[:19])
+    tab.fill("input[aria-label='to, UTC']", pages.UNTIL[:19])
+    tab.click(".absolute button")
+    until(tab, "document.querySelector('#known-region option')")
+
+    offered = tab.eval_on_selector_all("#known-region option", "options => options.map(option => option.value)")
+    rows = answer(store, "cohorts")
+    assert offered == sorted(row["value"] for row in rows if row["dimension"] == "region")
+
+
 def test_probes_can_be_counted_in(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
     """Choosing that probes count changes the numbers to the report's with probes."""
     server, store = fleet
