@@ -18,13 +18,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
-from telemetry.store.journal import packed
+from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.reading import Reader, Turnstile
-from telemetry.store.recent import GENERATION, Hashes, Recent
+from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
 from telemetry.store.tail import Tail
 
 FOLD_ROWS: Final = 122_880
@@ -59,10 +60,7 @@ UNSORTED_SHARE: Final = 8
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one that sees what waits takes some 20 ms."""
 
-_LOOKED_AT: Final = f"""
-    select hash(trace_id, span_id) as h, {" and ".join(relations.readable(name) for name in relations.texts())} as valid
-    from batch"""
-"""Of each span: its hash, and whether its JSON can be stored."""
+_READABLE: Final = f"select bool_and({relations.readable('text')}) from texts"
 
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
@@ -198,27 +196,27 @@ class Store:
         self.commit_each([], ledger)
 
     def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
-        tables = [self._tail.sources["spans"].checked(table) for table, _ in requests]
-        kept, hashes = [], []
-        for table in self._without_duplicates(tables, exact):
-            kept.append(table[0])
-            hashes.append(table[1])
-        entries = Ledger()
-        for (table, transport), rest in zip(requests, kept, strict=True):
-            entries.accept(transport, rest, table.num_rows - rest.num_rows)
+        source = self._tail.sources["spans"]
+        spans = joined([source.schema.empty_table(), *(source.checked(table) for table, _ in requests)])
+        self._check_texts(spans)
+        hashes = hashed(spans["trace_id"], spans["span_id"])
+        keep = self._unseen(spans, hashes, exact)
+        entries, each, start = Ledger(), [], 0
+        for table, transport in requests:
+            kept = pa.array(keep[start : start + table.num_rows])
+            rest = spans.select(["end_ns", "received_ns"]).slice(start, table.num_rows).filter(kept)
+            each.append(Committed(rest.num_rows, table.num_rows - rest.num_rows))
+            entries.accept(transport, rest, each[-1].duplicates)
+            start += table.num_rows
         entries.take_over(ledger)
         arrived = {"ledger": entries.table(self._clock())} if len(entries) else {}
-        if any(rest.num_rows for rest in kept):
-            arrived["spans"] = pa.concat_tables(kept).combine_chunks()
+        if keep.any():
+            arrived["spans"] = spans = spans if keep.all() else spans.filter(pa.array(keep))
         if arrived:
             self._write(arrived)
-        for rest, added in zip(kept, hashes, strict=True):
-            if rest.num_rows:
-                self._recent.add(added, pc.min(rest["received_ns"]).as_py())
-        return [
-            Committed(rest.num_rows, table.num_rows - rest.num_rows)
-            for (table, _), rest in zip(requests, kept, strict=True)
-        ]
+        if keep.any():
+            self._recent.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
+        return each
 
     def _write(self, arrived: Mapping[str, pa.Table]) -> None:
         """One row of the journal for each source, in one transaction; then the same for those who read."""
@@ -231,28 +229,23 @@ class Store:
             self._broken = True  # memory lacks what the file has: read it again
             raise
 
-    def _without_duplicates(self, tables: list[pa.Table], exact: bool) -> Iterator[tuple[pa.Table, Hashes]]:
-        """Each table without the spans that are stored already or came before in these, and its spans' hashes."""
-        if not tables:
-            return
-        batch = pa.concat_tables(table.select(["trace_id", "span_id", *relations.texts()]) for table in tables)
-        with _registered(self._writer, batch=batch):
-            found = self._writer.execute(_LOOKED_AT).fetchnumpy()
-            if not np.all(found["valid"]):
-                raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
-            hashes: Hashes = np.asarray(found["h"], np.uint64)
-            suspects = np.ones(batch.num_rows, np.bool_) if exact else self._recent.suspects(hashes)
-            keep = np.ones(batch.num_rows, np.bool_)
-            if suspects.any():
-                keep[suspects] = self._first_seen(
-                    batch.filter(pa.array(suspects)), 0 if exact else self._recent.since_ns
-                )
-        start = 0
-        for table in tables:
-            part = slice(start, start + table.num_rows)
-            start = part.stop
-            whole = bool(keep[part].all())
-            yield (table if whole else table.filter(pa.array(keep[part]))), hashes[part][keep[part]]
+    def _check_texts(self, spans: pa.Table) -> None:
+        """Ask DuckDB whether it will read the texts that become VARIANT."""
+        texts = [spans[name] for name in relations.texts()]
+        filled = [chunk for text in texts if text.null_count < len(text) for chunk in text.chunks]
+        if filled:
+            with _registered(self._writer, texts=pa.table({"text": pa.chunked_array(filled)})):
+                if not self._writer.execute(_READABLE).fetchall()[0][0]:
+                    raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
+
+    def _unseen(self, spans: pa.Table, hashes: Hashes, exact: bool) -> NDArray[np.bool_]:
+        """Which spans are not stored already, and did not come before in these."""
+        suspects = np.ones(spans.num_rows, np.bool_) if exact else self._recent.suspects(hashes)
+        keep = np.ones(spans.num_rows, np.bool_)
+        if suspects.any():
+            ids = spans.select(["trace_id", "span_id"]).filter(pa.array(suspects))
+            keep[suspects] = self._first_seen(ids, 0 if exact else self._recent.since_ns)
+        return keep
 
     def _first_seen(self, suspects: pa.Table, since_ns: int) -> list[bool]:
         """Which suspects are neither stored nor a repetition of one before.
@@ -392,7 +385,7 @@ class Store:
                     connection.execute(statement)
             for start in range(0, spans.num_rows, FOLD_ROWS):
                 # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
-                with _registered(connection, waiting_spans=spans.slice(start, FOLD_ROWS).combine_chunks()):
+                with _registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
                     connection.execute(f"insert into stored.spans by name {relations.values()}")
             if rest.num_rows:
                 connection.execute(f"insert into stored.journal_{self._side} values ('spans', ?)", [packed(rest)])
@@ -583,14 +576,18 @@ class Store:
     def _remember(self) -> None:
         # By the order of arrival: clocks jump.
         self._root.register("waiting_spans", self._tail.waiting("spans"))
-        found = self._root.execute(
-            "select hash(trace_id, span_id) as h, received_ns from stored.spans "
+        found = self._root.sql(
+            "select trace_id, span_id, received_ns from stored.spans "
             "where rowid > (select max(rowid) from stored.spans) - $most "
-            "union all select hash(trace_id, span_id), received_ns from waiting_spans",
-            {"most": self._remembered},
-        ).fetchnumpy()
-        if len(found["h"]):
-            self._recent.add(np.asarray(found["h"], np.uint64), int(np.asarray(found["received_ns"]).min()))
+            "union all select trace_id, span_id, received_ns from waiting_spans",
+            params={"most": self._remembered},
+        ).to_arrow_reader(100_000)
+        hashes, received = [], NEVER_NS
+        for batch in found:
+            hashes.append(hashed(pa.chunked_array([batch["trace_id"]]), pa.chunked_array([batch["span_id"]])))
+            received = min(received, pc.min(batch["received_ns"]).as_py())
+        if hashes:
+            self._recent.add(np.concatenate(hashes), received)
 
     def _disconnect(self) -> None:
         with self._readers_lock:

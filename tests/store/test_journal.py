@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError
-from telemetry.store.journal import Source, Waiting, packed
+from telemetry.store.journal import Source, Waiting, joined, packed
 from tests.support.spans import attempt, foreign, table
 
 SPANS = Source("spans")
@@ -22,6 +22,17 @@ def test_earlier_version() -> None:
 
     assert found.schema == SPANS.schema
     assert found["name"].null_count == SOME.num_rows
+
+
+def test_joined() -> None:
+    """Joined tables are one, in one piece, and take no room for what none of them has."""
+    parts = [SOME.slice(0, 3), SOME.slice(3)] * 50
+    found = joined(parts)
+
+    assert found.equals(pa.concat_tables(parts))
+    assert {column.num_chunks for column in found.columns} == {1}
+    assert len({found[name].chunk(0).buffers()[1].address for name in ("ice_servers", "close_code")}) == 1
+    assert joined([SPANS.schema.empty_table()]).equals(SPANS.schema.empty_table())
 
 
 def test_small_tables_are_joined() -> None:

@@ -1,10 +1,12 @@
 """The sieve never forgets within its window, and forgets beyond it."""
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.store.recent import NEVER_NS, Recent
+from telemetry.store.recent import NEVER_NS, Recent, hashed
 
 
 def hashes(*values: int) -> np.ndarray:
@@ -41,3 +43,16 @@ def test_empty() -> None:
     assert not recent.suspects(hashes(1, 2, 3)).any()
     assert recent.suspects(hashes()).size == 0
     assert recent.since_ns == NEVER_NS
+
+
+@pytest.mark.parametrize(("length", "different"), [(32, 1000), (5, 1000), (40, 7)])
+def test_hashed(length: int, different: int) -> None:
+    """Each span has its own number, the same in any batch and at any place in it; too long ids may be alike."""
+    traces = [f"{number:0{length}x}" for number in range(1000)]
+    spans = [f"{number % 7:016x}" for number in range(1000)]
+    found = hashed(pa.chunked_array([traces]), pa.chunked_array([spans]))
+    trace_pieces, span_pieces = (pa.chunked_array([ids[:300], ids[300:]]).slice(250) for ids in (traces, spans))
+
+    assert np.unique(found).size == different
+    assert hashed(trace_pieces, span_pieces).tolist() == found[250:].tolist()
+    assert hashed(pa.chunked_array([[]], pa.string()), pa.chunked_array([[]], pa.string())).size == 0
