@@ -22,6 +22,9 @@ function fill(element, { on = {}, style = {}, ...attributes }, children) {
   return element;
 }
 
+// A name that may go on in the next line where one of its words begins: Searching|For|Digital|Person.
+export const breakable = (text) => text.split(/(?=[A-Z])/).flatMap((word, at) => (at ? [el("wbr"), word] : word));
+
 export const hidden = (text) => el("span", { class: "hidden" }, text);
 
 // Replace what an element holds, and leave the keyboard where it was: on the element with the same `data-key`.

@@ -67,6 +67,8 @@ export function filterBar(form, chips) {
     return { name, input, list, element: el("label", {}, words(name), input, list) };
   });
   let list = null;
+  const printed = el("p", { class: "printed" }); // paper has no bar of filters, and says what it shows all the same
+  form.after(printed);
   form.append(el("div", { class: "line" }, presets, absolute, back, bucket.element, probes.element), el("div", { class: "line cohort" }, ...cohort.map(({ element }) => element)));
 
   const show = () => {
@@ -84,6 +86,7 @@ export function filterBar(form, chips) {
       input.value = now[name] ?? "";
       input.classList.toggle("chosen", Boolean(now[name]));
     }
+    printed.textContent = [span?.map((time) => moment(isoOf(time))).join(" to ").concat(" UTC"), ...chosen().map((name) => `${words(name)}: ${now[name]}`)].filter(Boolean).join(" · ");
     const others = chosen().filter((name) => name !== "synthetic");
     redraw(chips, ...others.map((name) => el("button", {
       type: "button", class: "chip", "data-key": name, "aria-label": `Remove the filter ${words(name)}: ${now[name]}`, on: { click: () => change({ [name]: null }) },

@@ -96,6 +96,30 @@ def test_a_rate_is_read_with_its_interval_and_its_denominator(shown: Any, fleet:
     assert f"ended {last['ended']:,}" in legend
 
 
+def test_an_interval_is_said_from_low_to_high(shown: Any) -> None:
+    """The interval of each large figure begins with its lower end and holds the figure."""
+    figures = shown.eval_on_selector_all(
+        "#now .figures > div", "figures => figures.map(figure => [...figure.children].map(part => part.textContent))"
+    )
+    said = [(value, re.match(r"([\d.]+) % to ([\d.]+) %", beside)) for _, value, beside in figures]
+    intervals = [(float(end[1]), float(value.removesuffix(" %")), float(end[2])) for value, end in said if end]
+
+    assert len(intervals) == 2
+    assert intervals == [tuple(sorted(interval)) for interval in intervals]
+
+
+def test_paper_says_what_it_shows(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """In print the range and the chosen filters stand above the panels, in words, where the bar of filters is not."""
+    server, _ = fleet
+    overview(tab, server, "&region=eu-west-1")
+    assert not tab.locator(".printed").is_visible()
+
+    tab.emulate_media(media="print")
+
+    assert tab.inner_text(".printed") == "2026-09-21 00:00:00 to 2026-09-23 00:00:00 UTC · region: eu-west-1"
+    assert not tab.locator("#filters").is_visible()
+
+
 def test_each_failed_attempt_is_listed_with_its_verdict(shown: Any, fleet: tuple[pages.Server, Store]) -> None:
     """The list of failures has the sentence that the attempt's own page begins with, and links to that page."""
     server, store = fleet

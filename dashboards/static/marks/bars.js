@@ -1,5 +1,5 @@
 // Horizontal bars, one a row: real buttons where a click filters. A whisker shows an interval.
-import { el, redraw } from "../dom.js";
+import { breakable, el, redraw } from "../dom.js";
 import { show } from "../format.js";
 
 export function draw(host, panel, { rows }, context) {
@@ -13,7 +13,7 @@ export function draw(host, panel, { rows }, context) {
     const track = el("span", { class: "track" },
       el("span", { class: `bar ${panel.colours?.[row[panel.colour ?? [panel.label].flat()[0]]] ?? panel.ink ?? "s0"}`, style: { width: share(value(row)) } }),
       panel.low && row[panel.low] != null && el("span", { class: "whisker", style: { left: share(row[panel.low]), width: share(row[panel.high] - row[panel.low]) } }));
-    const content = [el("span", { class: "label", title: label }, label), track, el("span", { class: "value" }, el("b", {}, show(panel.value, row[panel.value])), ...beside)];
+    const content = [el("span", { class: "label", title: label }, ...breakable(label)), track, el("span", { class: "value" }, el("b", {}, show(panel.value, row[panel.value])), ...beside)];
     if (!context.canSelect(row)) return el("li", {}, el("span", { class: "row" }, ...content));
     const pressed = context.isSelected(row);
     return el("li", {}, el("button", { type: "button", class: "row", "data-key": label, "aria-pressed": String(pressed), on: { click: () => context.select(row) } }, ...content));

@@ -10,7 +10,7 @@ export function draw(host, panel, { rows }) {
     el("dt", {}, title ?? words(value)),
     el("dd", {}, el("b", {}, show(value, part(row[value], rest)))),
     el("dd", { class: "quiet" }, [
-      low && row[low] != null ? [low, high].map((name) => show(name, part(row[name], rest))).sort().join(" to ") : null,
+      low && row[low] != null ? [low, high].map((name) => show(name, part(row[name], rest))).join(" to ") : null,
       ...[beside].flat().map((name) => `${show(name, row[name])} ${words(name)}`),
     ].filter(Boolean).join(" · ") || " ")))));
 }

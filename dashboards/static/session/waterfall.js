@@ -1,6 +1,6 @@
 // The second block: the ladder of states, and the waterfall of steps and parts on one of two scales.
 // On the scale of a long session its forming is a sliver, so the strip on top always shows the whole.
-import { el, redraw } from "../dom.js";
+import { breakable, el, redraw } from "../dom.js";
 import { duration, show } from "../format.js";
 import { change, onChange, state } from "../state.js";
 import { goTo } from "./spans.js";
@@ -12,7 +12,7 @@ export function ladder({ ladder: rungs }) {
   if (!rungs.length) return null;
   return el("ol", { class: "ladder", "aria-label": "States" }, ...rungs.map(({ state: name, percentage, at_ns, lasted_ms }, index) =>
     el("li", { class: name === "Connected" ? "good" : name === "Disconnected" && index === rungs.length - 1 ? "end" : null },
-      el("b", {}, name), el("span", {}, when(at_ns)),
+      el("b", {}, ...breakable(name)), el("span", {}, when(at_ns)),
       el("span", { class: "quiet" }, lasted_ms == null ? (name === "Disconnected" ? "the end" : "not seen to end") : `${duration(lasted_ms)} · ${percentage} %`))));
 }
 
