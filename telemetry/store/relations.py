@@ -161,17 +161,25 @@ class Merged:
         Not by `merge into`, which costs twice as much here: it updates every column of a row by itself.
         """
         tail, keys = f"tail.main.{self.name}", ", ".join(self.keys)
-        kept = self._kept(tail) + self._kept(f"(from stored.{self.name} anti join {tail} using ({keys}))")
+        kept = self._kept(tail) + self._kept(f"stored.{self.name}", f" anti join {tail} using ({keys})")
         return [
             f"create or replace temp table arrived as\n{self._rows(f'waiting_{self.source}', kept)}",
             f"delete from {tail} where ({keys}) in (select ({keys}) from arrived)",
             f"insert into {tail} by name from arrived",
         ]
 
-    def _kept(self, table: str) -> str:
-        """Begins a union with the rows of a table that have the keys of `fresh`."""
-        columns = ", ".join((*self.keys, *self.aggregates))
-        return f"select {columns} from {table} semi join fresh using ({', '.join(self.keys)})\nunion all by name\n"
+    def _kept(self, table: str, others: str = "") -> str:
+        """Begins a union with the rows of a table that have the keys of `fresh`.
+
+        They are found by their keys, and then read by their places: DuckDB reads all columns around each row whose keys
+        may be those, and the ids of traces are random. (Of 10 million spans, 5 microseconds for each that arrives.)
+
+        Args:
+            others: leaves out some of them.
+        """
+        keys, columns = ", ".join(self.keys), ", ".join((*self.keys, *self.aggregates))
+        places = f"select rowid from {table} semi join fresh using ({keys}){others}"
+        return f"select {columns} from {table} where rowid in ({places})\nunion all by name\n"
 
     def _rows(self, arrived: str, kept: str = "") -> str:
         """Rows with all that is derived from them.
