@@ -18,7 +18,7 @@ const choices = ({ choice = {} }) => el("div", { class: "presets small-presets" 
 
 export class Panel {
   constructor(panel, report, view) {
-    Object.assign(this, { panel, report, view, path: `/api/reports/${panel.report}`, last: null, answer: null });
+    Object.assign(this, { panel, report, view, only: panel.only ?? {}, path: `/api/reports/${panel.report}`, last: null, answer: null });
     this.title = panel.title ?? report.question;
     this.drawing = el("div", { class: "drawing" });
     this.note = el("p", { class: "note", hidden: true });
@@ -55,7 +55,7 @@ export class Panel {
       const answer = this.panel.columns?.includes("sentence") ? await withVerdicts(asked) : asked;
       if (going.signal.aborted) return;
       this.asked = key;
-      this.show(answer, params);
+      this.show({ ...answer, rows: answer.rows.filter((row) => Object.entries(this.only).every(([name, value]) => row[name] === value)) }, params);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.asked = null;
@@ -142,12 +142,12 @@ export class Panel {
 
   known() {
     const ignores = this.panel.ignores ?? [];
-    return new Set(this.report.params.map(({ name }) => name).filter((name) => !ignores.includes(name)));
+    return new Set(this.report.params.map(({ name }) => name).filter((name) => !ignores.includes(name) && !(name in this.only)));
   }
 
   ignored() {
     const known = this.known();
-    return this.view.chosen().filter((name) => !known.has(name) && !(name in (this.panel.params ?? {})));
+    return this.view.chosen().filter((name) => !known.has(name) && !(name in { ...this.panel.params, ...this.only }));
   }
 
   describe({ rows }) {
@@ -188,8 +188,8 @@ export class Panel {
   }
 
   links(params) {
-    this.csv.href = address(this.path, { ...params, format: "csv" });
-    this.parquet.href = address(this.path, { ...params, format: "parquet" });
+    this.csv.href = address(this.path, { ...params, ...this.only, format: "csv" });
+    this.parquet.href = address(this.path, { ...params, ...this.only, format: "parquet" });
   }
 
   syncTable() { this.showTable((state().tables ?? "").split(" ").includes(this.panel.id)); }

@@ -105,6 +105,7 @@ def _params(panel: dict[str, Any], report: reports.Report) -> list[dict[str, str
         **{name: f"${{{name}}}" for name in _COHORT},
         **panel.get("defaults", {}),
         **panel.get("params", {}),
+        **panel.get("only", {}),
     }
     known = [param.name for param in report.params]
     return [{"key": name, "value": str(value)} for name, value in wanted.items() if name in known]

@@ -52,7 +52,8 @@ def test_every_panel_draws_what_its_report_answers(shown: Any, fleet: tuple[page
 
     for panel in declared:
         known = {param.name for param in reports.find(panel["report"]).params}
-        params = {name: value for name, value in {"bucket": "1h", **panel.get("params", {})}.items() if name in known}
+        asked = {"bucket": "1h", **panel.get("params", {}), **panel.get("only", {})}
+        params = {name: value for name, value in asked.items() if name in known}
         rows = answer(store, panel["report"], **params)
         section = shown.locator(f"#{panel['id']}")
         assert section.get_attribute("data-rows") == str(len(rows)), panel["id"]
@@ -61,15 +62,24 @@ def test_every_panel_draws_what_its_report_answers(shown: Any, fleet: tuple[page
         assert section.locator("h3").inner_text().strip(), panel["id"]
 
 
-def test_panels_of_one_answer_ask_once(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
-    """The two panels about the queue draw the answer of one request."""
-    server, _ = fleet
+@pytest.mark.parametrize(
+    ("report", "panels"), [("queue", ("queue", "abandonment")), ("step_durations", ("connect_time", "step_p95"))]
+)
+def test_panels_of_one_answer_ask_once(
+    tab: Any, fleet: tuple[pages.Server, Store], report: str, panels: tuple[str, ...]
+) -> None:
+    """Two panels draw the answer of one request, each of them its own rows."""
+    server, store = fleet
     asked: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url) if "/api/reports/queue" in request.url else None)
+    tab.on("request", lambda request: asked.append(request.url) if f"/api/reports/{report}?" in request.url else None)
     overview(tab, server)
 
     assert len(asked) == 1
-    assert tab.locator("#queue .plot").count() == tab.locator("#abandonment .plot").count() == 1
+    assert [tab.locator(f"#{panel} .plot").count() for panel in panels] == [1, 1]
+    if report == "step_durations":
+        whole = answer(store, report, bucket="1h", step="connect")
+        assert tab.get_attribute("#connect_time", "data-rows") == str(len(whole))
+        assert parse_qs(urlsplit(tab.get_attribute("#connect_time a", "href")).query)["step"] == ["connect"]
 
 
 def test_bars_show_the_numbers_of_the_report(shown: Any, fleet: tuple[pages.Server, Store]) -> None:

@@ -182,7 +182,7 @@ async def test_every_panel_names_a_report_that_exists(store: Store) -> None:
             assert told["notice"]
             for panel in told["panels"]:
                 known = {param.name for param in reports.find(panel["report"]).params}
-                assert set(panel.get("params", {})) <= known
+                assert {*panel.get("params", {}), *panel.get("only", {})} <= known
 
 
 async def test_answers_are_not_kept(store: Store) -> None:
