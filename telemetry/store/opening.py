@@ -146,18 +146,19 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
 def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:
     """Fold what waits in a file of version 1, in its `spans_a`, `spans_b`, `ledger_a` and `ledger_b`."""
     connection.execute("begin")
-    for side in relations.SIDES:
-        # With the columns that an older file lacks.
-        connection.execute(
-            f"create temp table waiting as (from stored.spans limit 0) union all by name from stored.spans_{side}"
-        )
-        for relation in relations.MERGED:
-            for statement in relation.folded("waiting" if relation.source == "spans" else f"stored.ledger_{side}"):
-                connection.execute(statement)
-        connection.execute("insert into stored.spans by name from waiting")
-        connection.execute("drop table waiting")
-        for source in relations.SOURCES:
+    # With the columns that an older file lacks.
+    both = "union all by name from stored.spans_a union all by name from stored.spans_b"
+    connection.execute(f"create temp table waiting_spans as (from stored.spans limit 0) {both}")
+    connection.execute("create temp table waiting_ledger as from stored.ledger_a union all from stored.ledger_b")
+    for relation in relations.MERGED:
+        for statement in relation.fold:
+            connection.execute(statement)
+    connection.execute("insert into stored.spans by name from waiting_spans")
+    for source in relations.SOURCES:
+        connection.execute(f"drop table waiting_{source}")
+        for side in relations.SIDES:
             connection.execute(f"drop table stored.{source}_{side}")
+    for side in relations.SIDES:
         connection.execute(relations.journal(side))
     connection.execute("update stored.store set schema_version = ?", [SCHEMA_VERSION])
     connection.execute("commit")

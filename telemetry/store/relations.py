@@ -133,26 +133,29 @@ class Merged:
 
     @property
     def fold(self) -> list[str]:
-        """Merge what waits into the rows that are kept."""
-        return self.folded(f"waiting_{self.source}")
-
-    def folded(self, source: str) -> list[str]:
-        """Merge what a table with the columns of the source says into the rows that are kept."""
+        """Merge what waits into the rows that are kept, which are found by their places: see `_kept`."""
+        arrived = self._rows(f"waiting_{self.source}", self._kept(f"stored.{self.name}", place=", rowid as place"))
+        listed, values = ", ".join(self._columns), ", ".join(f"arrived.{name}" for name in self._columns)
         merge = (
-            f"merge into stored.{self.name} as kept using arrived using ({', '.join(self.keys)})\n"
-            "when matched then update by name when not matched then insert by name"
+            f"merge into stored.{self.name} as kept using arrived on kept.rowid = arrived.place\n"
+            f"when matched then update set {', '.join(f'{name} = arrived.{name}' for name in self._columns)}\n"
+            f"when not matched then insert ({listed}) values ({values})"
         )
         ids = [f"insert into stored.ids_recent\n{_entries('arrived')}"] if self.name == "connections" else []
-        return [f"create or replace temp table arrived as\n{self._touched(source)}", merge, *ids, "drop table arrived"]
+        return [f"create or replace temp table arrived as\n{arrived}", merge, *ids, "drop table arrived"]
 
-    def _touched(self, arrived: str) -> str:
-        """The complete rows of all that a source says anything of: what is kept of them, merged with what it says."""
-        return self._rows(arrived, self._kept(f"stored.{self.name}"))
+    @property
+    def _columns(self) -> list[str]:
+        """Those of the rows that are kept."""
+        derived = re.findall(r" as (\w+),?$", self.final, re.MULTILINE)
+        verdict = (*_VERDICT, *_hashes()) if self.name == "connections" else ()
+        return [*self.keys, *self.aggregates, *derived, *verdict]
 
     @property
     def tail(self) -> str:
         """Make the tail anew, from what waits."""
-        return f"create or replace table tail.main.{self.name} as\n{self._touched(f'waiting_{self.source}')}"
+        rows = self._rows(f"waiting_{self.source}", self._kept(f"stored.{self.name}"))
+        return f"create or replace table tail.main.{self.name} as\n{rows}"
 
     @property
     def advance(self) -> list[str]:
@@ -168,7 +171,7 @@ class Merged:
             f"insert into {tail} by name from arrived",
         ]
 
-    def _kept(self, table: str, others: str = "") -> str:
+    def _kept(self, table: str, others: str = "", place: str = "") -> str:
         """Begins a union with the rows of a table that have the keys of `fresh`.
 
         They are found by their keys, and then read by their places: DuckDB reads all columns around each row whose keys
@@ -176,10 +179,11 @@ class Merged:
 
         Args:
             others: leaves out some of them.
+            place: selects where each is, too.
         """
         keys, columns = ", ".join(self.keys), ", ".join((*self.keys, *self.aggregates))
         places = f"select rowid from {table} semi join fresh using ({keys}){others}"
-        return f"select {columns} from {table} where rowid in ({places})\nunion all by name\n"
+        return f"select {columns}{place} from {table} where rowid in ({places})\nunion all by name\n"
 
     def _rows(self, arrived: str, kept: str = "") -> str:
         """Rows with all that is derived from them.
@@ -190,7 +194,8 @@ class Merged:
         keys = ", ".join(self.keys)
         fresh = re.sub(rf"^from {self.source}$", f"from {arrived}", self.partial, flags=re.MULTILINE)
         merges = ",\n".join(f"{_MERGE[kind].format(name)} as {name}" for name, kind in self.aggregates.items())
-        merged = f"select {keys},\n{merges}\nfrom (\n{kept}from fresh\n) group by {keys}"
+        place = ",\nmax(place) as place" if "as place" in kept else ""
+        merged = f"select {keys},\n{merges}{place}\nfrom (\n{kept}from fresh\n) group by {keys}"
         return f"with fresh as materialized (\n{fresh}\n),\nmerged as (\n{merged}\n),\n{self._derived()}"
 
     def _derived(self) -> str:

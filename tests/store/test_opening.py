@@ -149,7 +149,8 @@ def test_version_1(path: Path, tmp_path: Path) -> None:
             older.execute(f"create table stored.spans_{side} as from other.stored.spans limit 0")
             ledger = relations.definition("ledger")
             older.execute(ledger.replace("create table ledger", f"create table stored.ledger_{side}"))
-        older.execute("insert into stored.spans_b from other.stored.spans")
+        older.execute("insert into stored.spans_a from other.stored.spans limit 3")
+        older.execute("insert into stored.spans_b from other.stored.spans offset 3")
         older.execute(
             "insert into stored.ledger_a select minute_ns as at_ns, * exclude (minute_ns, lateness_mean_ms) "
             "from other.stored.ingest"
