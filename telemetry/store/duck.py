@@ -59,6 +59,10 @@ UNSORTED_SHARE: Final = 8
 """... or one in so many of all: sorting 22 million, of 100 million spans, takes 3.5 s."""
 IDLE_READERS: Final = 4
 """Connections kept for the next query: making one that sees what waits takes some 20 ms."""
+FEW_TEXTS_BYTES: Final = 64 * 1024
+"""Of different JSON texts in a commit: so few are often those of the last one, and remembering them spares it 3 ms."""
+MOST_TEXTS: Final = 256
+"""Remembered; then all are forgotten."""
 
 _READABLE: Final = f"select bool_and({relations.readable('text')}) from texts"
 
@@ -99,6 +103,8 @@ class Store:
         self._compact_at_s = 0.0
         """Not before, by the monotonic clock."""
         self._turnstile = Turnstile()
+        self._readable: set[str] = set()
+        """JSON texts that DuckDB reads."""
         self._openings = 0
         self._clock = clock
         self._remembered = remembered
@@ -230,13 +236,18 @@ class Store:
             raise
 
     def _check_texts(self, spans: pa.Table) -> None:
-        """Ask DuckDB whether it will read the texts that become VARIANT."""
-        texts = [spans[name] for name in relations.texts()]
-        filled = [chunk for text in texts if text.null_count < len(text) for chunk in text.chunks]
-        if filled:
-            with _registered(self._writer, texts=pa.table({"text": pa.chunked_array(filled)})):
-                if not self._writer.execute(_READABLE).fetchall()[0][0]:
-                    raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
+        """Ask DuckDB whether it will read the texts that become VARIANT; of those that repeat, once."""
+        texts = pa.chunked_array([spans[name].unique().drop_null() for name in relations.texts()])
+        few = texts.nbytes <= FEW_TEXTS_BYTES
+        if few:
+            texts = pa.chunked_array([list(set(texts.to_pylist()) - self._readable)], pa.string())
+        if not len(texts):
+            return
+        with _registered(self._writer, texts=pa.table({"text": texts})):
+            if not self._writer.execute(_READABLE).fetchall()[0][0]:
+                raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
+        if few:
+            self._readable = {*self._readable, *texts.to_pylist()} if len(self._readable) < MOST_TEXTS else set()
 
     def _unseen(self, spans: pa.Table, hashes: Hashes, exact: bool) -> NDArray[np.bool_]:
         """Which spans are not stored already, and did not come before in these."""
