@@ -20,15 +20,21 @@ S = 1_000_000_000
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[pages.Server, Store]]:
     """A failed attempt among thirty that connected, its second try, one that never ended, one with a span missing,
-    and sessions of ten minutes and of eight hours with heartbeats."""
+    one with a part whose clock is astray, and sessions of ten minutes and of eight hours with heartbeats."""
     others = [attempt(number, start_ns=T0 + number * S) for number in range(100, 130)]
     failed = attempt(1, outcome="failed", error="mediaStreamFailed", detail="ice_no_pair", connecting_ms=30_000)
     long = attempt(3, live_ms=600_000, samples=6, sample={"rtt_s": 0.05, "bytes_received": 1000})
     day = attempt(4, live_ms=8 * 3_600_000, samples=2000, sample_every_ms=14_000, sample={"rtt_s": 0.05})
     again = attempt(5, start_ns=T0 + 40 * S, episode=1, attempt_number=2)
     gappy = [row for row in attempt(6) if row["name"] != "DownloadingAssets"]
+    astray = [
+        {**row, "start_ns": row["start_ns"] - 30 * S, "end_ns": row["end_ns"] - 30 * S}
+        if row["name"] == "assets"
+        else row
+        for row in attempt(7)
+    ]
     unfinished = attempt(2, outcome="unfinished", stops_in="DownloadingAssets")
-    tables = [table(rows) for rows in (failed, unfinished, long, day, again, gappy, *others)]
+    tables = [table(rows) for rows in (failed, unfinished, long, day, again, gappy, astray, *others)]
     with pages.serving(tmp_path_factory.mktemp("session") / "store.duckdb", *tables) as served:
         yield served
 
@@ -110,6 +116,16 @@ def test_what_is_missing_is_noted_beside_the_waterfall(tab: Any, served: tuple[p
     open_session(tab, server, "attempt-0006")
 
     assert "The span of DownloadingAssets is missing" in tab.inner_text(".block:has(.waterfall)")
+
+
+def test_a_clock_that_is_astray_is_noted(tab: Any, served: tuple[pages.Server, Store]) -> None:
+    """A part that lies outside its step is drawn as it was recorded, and the page says that its clock differs."""
+    server, _ = served
+    open_session(tab, server, "attempt-0007")
+
+    strays = tab.locator(".waterfall .row:has-text('clock astray') .label").all_inner_texts()
+    assert strays == ["assets clock astray"]
+    assert "assets lies 30.00 s outside its step, DownloadingAssets" in " ".join(tab.locator(".note").all_inner_texts())
 
 
 def test_a_session_of_a_day_stays_light(tab: Any, served: tuple[pages.Server, Store]) -> None:

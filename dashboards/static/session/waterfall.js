@@ -7,6 +7,7 @@ import { goTo } from "./spans.js";
 import { when } from "./times.js";
 
 const MOST_BEATS = 300; // closer together they would be one grey bar
+const SAME_CLOCK_MS = 1; // rounding, and no other clock
 
 export function ladder({ ladder: rungs }) {
   if (!rungs.length) return null;
@@ -17,7 +18,8 @@ export function ladder({ ladder: rungs }) {
 }
 
 export function waterfall(story) {
-  const { waterfall: bars, samples, cohort, attempt } = story;
+  const { samples, cohort, attempt } = story;
+  const bars = story.waterfall.map((bar, _, all) => ({ ...bar, astray_ms: astray(bar, all) }));
   if (!bars.length) return el("p", { class: "empty" }, "No step was recorded.");
   const lastSeen = (attempt.last_seen_ns - attempt.start_ns) / 1e6;
   const end = (bar) => bar.offset_ms + (bar.duration_ms ?? Math.max(lastSeen - bar.offset_ms, 0));
@@ -64,17 +66,26 @@ function row(bar, at, end, standing, scale) {
     el("span", { class: `bar ${tone}`, style: { left: at(bar.offset_ms), width: at(end(bar) - bar.offset_ms) } }),
     standing && bar.offset_ms + standing.p50_ns / 1e6 <= scale && el("span", { class: "tick p50", title: `cohort p50 ${duration(standing.p50_ns / 1e6)}`, style: { left: at(bar.offset_ms + standing.p50_ns / 1e6) } }),
     standing && bar.offset_ms + standing.p95_ns / 1e6 <= scale && el("span", { class: "tick p95", title: `cohort p95 ${duration(standing.p95_ns / 1e6)}`, style: { left: at(bar.offset_ms + standing.p95_ns / 1e6) } }));
-  const label = el("span", { class: "label", title: bar.name }, bar.name, bar.offset_ms < 0 ? el("span", { class: "warn" }, " clock astray") : null, bar.outcome && bar.outcome !== "completed" ? el("span", { class: bar.outcome === "failed" ? "bad" : "warn" }, ` ${bar.outcome}`) : null);
+  const label = el("span", { class: "label", title: bar.name }, bar.name, bar.astray_ms > 0 && el("span", { class: "warn" }, " clock astray"), bar.outcome && bar.outcome !== "completed" ? el("span", { class: bar.outcome === "failed" ? "bad" : "warn" }, ` ${bar.outcome}`) : null);
   const beside = el("span", { class: "value" }, el("b", {}, length), el("span", { class: standing?.percentile >= 95 ? "warn" : "quiet" }, rank));
   return el("li", { class: bar.kind }, bar.span_id
     ? el("button", { type: "button", class: "row", "data-key": bar.span_id, title: standing ? `cohort p50 ${duration(standing.p50_ns / 1e6)}, p95 ${duration(standing.p95_ns / 1e6)}, n = ${standing.n}` : null, on: { click: () => goTo(bar.span_id) } }, label, track, beside)
     : el("span", { class: "row" }, label, track, beside));
 }
 
+// How far a part lies outside its step: by one clock the parts lie within.
+function astray({ kind, step, offset_ms: from, duration_ms: length }, bars) {
+  const around = bars.find((bar) => bar.kind === "step" && bar.name === step);
+  if (kind !== "part" || !around) return 0;
+  const after = length == null || around.duration_ms == null ? 0 : from + length - around.offset_ms - around.duration_ms;
+  const most = Math.max(around.offset_ms - from, after);
+  return most > SAME_CLOCK_MS ? most : 0;
+}
+
 // What is not as it should be recorded stands beside the drawing, not only in it.
 function notes({ missing }, bars) {
-  const astray = bars.filter(({ offset_ms: offset }) => offset < 0).map(({ name, offset_ms: offset }) => `${name} seems to begin ${duration(-offset)} before the attempt: its clock differs. It is drawn at the beginning.`);
-  return [...missing, ...astray].map((text) => el("p", { class: "warn note" }, text));
+  const strays = bars.filter((bar) => bar.astray_ms > 0).map((bar) => `${bar.name} lies ${duration(bar.astray_ms)} outside its step, ${bar.step}: its clock differs. It is drawn as it was recorded.`);
+  return [...missing, ...strays].map((text) => el("p", { class: "warn note" }, text));
 }
 
 function legend(cohort) {
