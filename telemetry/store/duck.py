@@ -451,6 +451,10 @@ class Store:
             self._roll_back(connection)
             raise
 
+    def waiting(self) -> pa.Table:
+        """The trace ids of the spans that are not folded yet, and when these ended."""
+        return self._tail.waiting("spans").select(["trace_id", "end_ns"])
+
     def _other_side(self) -> str:
         return "b" if self._side == "a" else "a"
 

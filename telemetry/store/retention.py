@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import duckdb
+import pyarrow.compute as pc
 
 from telemetry.store.duck import Store
 
@@ -78,14 +79,18 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     Args:
         which: a condition on `environment`, with its parameters.
     """
-    store.tend(now=True)  # so that no span of theirs waits to be folded
+    oldest_ns = pc.min(store.waiting()["end_ns"]).as_py()
+    if oldest_ns is not None and oldest_ns < before_ns:
+        store.tend(now=True)  # so that no span of theirs waits to be folded
     values = {**params, "before": before_ns}
     old = "attempt_id is null and end_ns < $before"
     with store.maintained() as connection, store.transaction(connection):
+        connection.register("waiting", store.waiting())
         attempts = _count(
             connection,
             "create or replace temp table forgotten as "
-            f"select trace_id from stored.connections where last_seen_ns < $before and {which}",
+            f"select trace_id from stored.connections where last_seen_ns < $before and {which} "
+            "and trace_id not in (select trace_id from waiting)",
             values,
         )
         for name in ("connections", "steps"):

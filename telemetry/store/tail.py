@@ -60,6 +60,10 @@ class Tail:
 
     def waiting(self, source: str, sides: tuple[str, ...] = relations.SIDES) -> pa.Table:
         """What waits, of some journals."""
+        with self._switching:
+            return self._joined(source, sides)
+
+    def _joined(self, source: str, sides: tuple[str, ...] = relations.SIDES) -> pa.Table:
         return pa.concat_tables([table for side in sides for table in self._waiting[side][source].tables])
 
     @property
@@ -114,7 +118,7 @@ class Tail:
         # file has gained. So no tail is switched between the moments when a reader first looks at the two.
         with self._switching:
             if through_tail:
-                reader.connection.register(_SPANS, self.waiting("spans"))
+                reader.connection.register(_SPANS, self._joined("spans"))
                 if not reader.sees_tail:
                     for statement in relations.reading():
                         reader.connection.execute(statement)
@@ -135,7 +139,7 @@ class Tail:
                 fresh, self._fresh = self._fresh, []
                 for name, source in self.sources.items():
                     some = [source.schema.empty_table(), *(arrived[name] for arrived in fresh if name in arrived)]
-                    self._connection.register(f"waiting_{name}", self.waiting(name) if anew else pa.concat_tables(some))
+                    self._connection.register(f"waiting_{name}", self._joined(name) if anew else pa.concat_tables(some))
                 self._connection.execute("begin")
                 self._connection.execute(_LOOK)
             for statement in relations.tail() if anew else relations.advance():

@@ -62,6 +62,24 @@ def test_long_session(store: Store) -> None:
     store.close()
 
 
+def test_sign_of_life(store: Store) -> None:
+    """A session whose only late span still waits is kept, and what waits is not folded for its sake."""
+    rows = attempt(31, start_ns=T0, live_ms=99.5 * DAY_NS / 1_000_000)
+    late = [row for row in rows if row["end_ns"] > T0 + 99 * DAY_NS]
+    store.commit([table([row for row in rows if row not in late])])
+    store.tend(now=True)
+    store.commit([table(late)])
+    pruned = prune(store, Retention(days=30), now_ns=NOW)
+
+    assert late
+    assert pruned.attempts == 4
+    assert attempts(store) == [21, 31]
+    assert store.spans_of([f"{31:032x}"]).num_rows == len(rows)
+    assert store.info()["waiting_spans"] == len(late)
+    assert all(check.passed for check in verify(store))
+    store.close()
+
+
 def test_by_size(tmp_path: Path) -> None:
     """The oldest go until the file's contents fit as far as row groups allow, and the newest stay."""
     some = table(*(attempt(n) for n in range(1, 101)))
