@@ -24,7 +24,7 @@ import httpx
 from telemetry.source import notice_path
 from telemetry.store import writer
 from telemetry.store.duck import Store
-from tests.bench.__main__ import FOLDER, about
+from tests.bench.__main__ import CORES, FOLDER, about
 from tests.support.stream import Stream
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -276,7 +276,7 @@ def main(minutes: float) -> int:
                 process.terminate()
                 process.wait(300)  # it writes its log to the file
         result = judged(figures, counted(path, list(figures["last"])))
-    target = FOLDER / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{os.cpu_count()}-cores-soak.json"
+    target = FOLDER / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{CORES}-cores-soak.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(about() | result, indent=1) + "\n")
     told = {name: value for name, value in result.items() if name not in ("verdict", "samples")} | result["verdict"]

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+CORES = len(os.sched_getaffinity(0))
+"""That this process may use, and those that it starts."""
 PACKAGES = ("dp-telemetry", "duckdb", "pyarrow", "protobuf", "grpcio", "aiortc", "opentelemetry-sdk")
 
 
@@ -25,14 +27,14 @@ def main() -> int:
         print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(available)}", file=sys.stderr)
         return 2
     cpu = _cpu()
-    print(f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}", file=sys.stderr)
+    print(f"{cpu}, {CORES} cores, Python {platform.python_version()}", file=sys.stderr)
     figures = {}
     for name in chosen:
         print(f"\n== {name} ==", file=sys.stderr, flush=True)
         figures[name] = importlib.import_module(f"tests.bench.bench_{name}").main()
     now = datetime.now(UTC)
     result = about() | {"figures": figures}
-    path = FOLDER / "results" / f"{now:%Y-%m-%d}-{os.cpu_count()}-cores.json"
+    path = FOLDER / "results" / f"{now:%Y-%m-%d}-{CORES}-cores.json"
     path.parent.mkdir(exist_ok=True)
     earlier = json.loads(path.read_text()) if path.exists() else {"figures": {}}
     result["figures"] = earlier["figures"] | figures
@@ -47,7 +49,7 @@ def about() -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpu": _cpu(),
-            "cores": os.cpu_count(),
+            "cores": CORES,
             "system": platform.system(),
             "python": platform.python_version(),
         },
@@ -60,7 +62,7 @@ def made_by(name: str) -> list[str]:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     return [
-        f"Made by `python -m tests.bench {name}` on {datetime.now(UTC):%Y-%m-%d}: {_cpu()}, {os.cpu_count()} cores, "
+        f"Made by `python -m tests.bench {name}` on {datetime.now(UTC):%Y-%m-%d}: {_cpu()}, {CORES} cores, "
         f"{memory_gb:.0f} GB; Python {platform.python_version()}, DuckDB {version('duckdb')}.",
         f"Load of the machine at the end, over 1, 5 and 15 minutes: {loads}.",
     ]

@@ -24,6 +24,7 @@ from telemetry.cluster.schema_setup import apply
 from telemetry.semconv import COLUMNS
 from telemetry.simulator import fleet
 from tests.bench import fleets
+from tests.bench.__main__ import CORES
 from tests.bench.bench_reports import forget
 from tests.cluster.nodes import CLUSTER, Cluster, Node, running
 
@@ -61,7 +62,7 @@ def ready(folder: Path, size: fleets.Size, nodes: int) -> Iterator[tuple[Cluster
         made.write_text(json.dumps(_make(folder, home, size, nodes)))
     for file in home.rglob("*.bin"):
         forget(file)
-    with running(home, nodes, threads=os.cpu_count() or 1) as cluster:
+    with running(home, nodes, threads=CORES) as cluster:
         _applied(cluster)
         yield cluster, json.loads(made.read_text()) | _held(cluster)
 
@@ -164,7 +165,7 @@ def _make(folder: Path, home: Path, size: fleets.Size, nodes: int) -> dict[str, 
     with ExitStack() as stack:
         sending = (size.copies, nodes) == (1, 1)
         source, facts = (None, {}) if sending else stack.enter_context(ready(folder, once, 1))
-        cluster = stack.enter_context(running(home, nodes, threads=os.cpu_count() or 1))
+        cluster = stack.enter_context(running(home, nodes, threads=CORES))
         _applied(cluster)
         days = (
             _copying(source.nodes[0], cluster, size.copies, took["day"])
