@@ -35,8 +35,8 @@ A fold stores whole row groups, and lets the rest wait: smaller ones stay as the
 for which it wrote nearly all of the file again (5 s for a million spans, 0.01 s without; commits wait meanwhile)."""
 FOLDS_IN_MEMORY: Final = 32
 """So many times what waits fits into the store's memory, or a fold is worthwhile with fewer spans."""
-MOST_WAITING: Final = 8
-"""Folds. When folding lags this far behind, commits wait for it."""
+MOST_WAITING: Final = 4
+"""Folds. When folding lags this far behind, commits wait for it: a few seconds, of the ten that senders have."""
 CHECKPOINT_WAL_BYTES: Final = 256 * 1024 * 1024
 """With DuckDB's default of 16 MB, checkpoints could not keep up with 40,000 spans/s; this is some 300,000 spans."""
 LONG_WAL_BYTES: Final = 2 * CHECKPOINT_WAL_BYTES

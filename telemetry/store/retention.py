@@ -56,8 +56,7 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
     size = used_bytes(store)
     while given_back and retention.max_bytes is not None and size > retention.max_bytes:
         share = min(0.5, 1.05 * (size - retention.max_bytes) / size)
-        oldest = store.query("select approx_quantile(end_ns, $share::float) as ns from spans", {"share": share})
-        done.append(_forget(store, oldest["ns"][0].as_py() or 0, "true", {}))
+        done.append(_forget(store, _oldest_ns(store, share), "true", {}))
         given_back = store.compact()
         before, size = size, used_bytes(store)
         if size >= before:
@@ -67,10 +66,21 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
 
 def used_bytes(store: Store) -> int:
     """Bytes of the file that hold something."""
-    row = store.query(
-        "select used_blocks * block_size as used from pragma_database_size() where database_name <> 'tail'"
+    return _stored(
+        store, "select used_blocks * block_size from pragma_database_size() where database_name <> 'tail'", {}
     )
-    return int(row["used"][0].as_py())
+
+
+def _oldest_ns(store: Store, share: float) -> int:
+    """When so many of the stored spans had ended."""
+    quantile = "select coalesce(approx_quantile(end_ns, $share::float), 0) from stored.spans"
+    return _stored(store, quantile, {"share": share})
+
+
+def _stored(store: Store, sql: str, params: dict[str, object]) -> int:
+    """Ask what is stored for a number. What waits is not put together for it, which takes seconds on a busy machine."""
+    with store.maintained() as connection:
+        return int(connection.execute(sql, params).fetchall()[0][0])
 
 
 def _forget(store: Store, before_ns: int, which: str, params: dict[str, object]) -> Pruned:
@@ -80,8 +90,7 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
         which: a condition on `environment`, with its parameters.
     """
     oldest_ns = pc.min(store.waiting()["end_ns"]).as_py()
-    if oldest_ns is not None and oldest_ns < before_ns:
-        store.tend(now=True)  # so that no span of theirs waits to be folded
+    store.tend(now=oldest_ns is not None and oldest_ns < before_ns)  # so that no span of theirs waits to be folded
     values = {**params, "before": before_ns}
     old = "attempt_id is null and end_ns < $before"
     with store.maintained() as connection, store.transaction(connection):
