@@ -127,7 +127,7 @@ async def read(url: str, seen: Seen) -> None:
             name = REPORTS[number % len(REPORTS)]
             asked = f"/api/reports/{name}?since=5m"
             if number % 3 == 0 and seen.acknowledged:
-                recent = (await client.get("/api/reports/recent?since=2m&format=json")).json()["rows"]
+                recent = (await client.get("/api/reports/recent?since=2m&format=json")).json().get("rows")
                 name = "story"
                 asked = f"/api/sessions/{recent[-1]['attempt_id']}" if recent else "/api/health"
             began = time.perf_counter()

@@ -25,6 +25,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.D
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_limit_bytes * 3 // 4}B",  # spans that wait may have the rest: see Store.commit_each
         "wal_autocheckpoint": "1TB",  # checkpoints are this store's own business: see Store.tend
+        "max_vacuum_tasks": 1,  # of a table in a compaction, for which commits wait: see Store.compact
         "python_enable_replacements": False,
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from telemetry.store.duck import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
+COMPACTIONS: Final = 10
+"""In a row, where environments go at times of their own: only compactions close the gaps that each leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
         names = list(retention.environment_days)
         done.append(_forget(store, now_ns - int(retention.days * DAY_NS), others, {"names": names}))
     # What is forgotten takes room until it is given back; nothing more is forgotten for its sake.
-    given_back = store.compact() if store.room_owed or any(one.spans for one in done) else True
+    owed = store.room_owed or any(one.spans for one in done)
+    given_back = not owed or _give_back(store, COMPACTIONS if retention.environment_days else 1)
     size = used_bytes(store)
     while given_back and retention.max_bytes is not None and size > retention.max_bytes:
         share = min(0.5, 1.05 * (size - retention.max_bytes) / size)
@@ -69,6 +72,17 @@ def used_bytes(store: Store) -> int:
     return _stored(
         store, "select used_blocks * block_size from pragma_database_size() where database_name <> 'tail'", {}
     )
+
+
+def _give_back(store: Store, most: int) -> bool:
+    """Compact so often, or until it gives nothing more back; False where queries prevented it."""
+    for _ in range(most):
+        before = used_bytes(store)
+        if not store.compact():
+            return False
+        if used_bytes(store) >= before:
+            break
+    return True
 
 
 def _oldest_ns(store: Store, share: float) -> int:
