@@ -283,7 +283,8 @@ def _written(path: Path | None, instead: str = "this writes into a file") -> "It
     """
     from telemetry.store.duck import Store
 
-    with Store.open(settings.store_path(path, instead=instead)) as opened:
+    # Nobody else commits meanwhile, so that gaps may be closed.
+    with Store.open(settings.store_path(path, instead=instead), merges=100) as opened:
         yield opened
 
 

@@ -90,7 +90,14 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, *, read_only: bool, memory_limit_bytes: int, clock: Callable[[], int], remembered: int
+        self,
+        path: Path,
+        *,
+        read_only: bool,
+        memory_limit_bytes: int,
+        clock: Callable[[], int],
+        remembered: int,
+        merges: int,
     ) -> None:
         self.path = path
         self.read_only = read_only
@@ -108,6 +115,7 @@ class Store:
         self._openings = 0
         self._clock = clock
         self._remembered = remembered
+        self._merges = merges
         self._tending = threading.Lock()
         self._writing = threading.RLock()
         """Taken after `_tending` where both are needed."""
@@ -126,6 +134,7 @@ class Store:
         memory_limit_bytes: int | None = None,
         clock: Callable[[], int] = time.time_ns,
         remembered: int = GENERATION,
+        merges: int = 0,
     ) -> "Store":
         """Open the file, or make it.
 
@@ -134,6 +143,8 @@ class Store:
             clock: nanoseconds UTC; dates the ledger.
             remembered: half of the spans among which duplicates are found, at least. On opening, the last ones in the
                 file are: senders repeat what a crash left unacknowledged.
+            merges: how often a compaction may write two or three row groups together that lack rows, of each table.
+                Commits wait for it, a second or two each time.
 
         Raises:
             StoreLocked: another process, or another Store of this one, has it open.
@@ -146,7 +157,9 @@ class Store:
         if path in _open_paths:
             raise StoreLocked(f"{path} is open in this process already", path=str(path), pid=os.getpid())
         limit = memory_limit_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-        store = cls(path, read_only=read_only, memory_limit_bytes=limit, clock=clock, remembered=remembered)
+        store = cls(
+            path, read_only=read_only, memory_limit_bytes=limit, clock=clock, remembered=remembered, merges=merges
+        )
         _open_paths.add(path)
         return store
 
@@ -310,8 +323,8 @@ class Store:
         """Checkpoint, and give the room of deleted rows back to the file; commits and queries wait meanwhile.
 
         DuckDB gives it back only when nothing else is under way at all. So new queries are held back until those that
-        run have ended. Row groups of which all rows are deleted cost next to nothing; of those that have some left, a
-        few are written together each time, a second's work (all at once, that took 18 s of 27,000 spans/s).
+        run have ended. Row groups of which all rows are deleted cost next to nothing. Writing together those that have
+        some left took up to 18 s at 27,000 spans/s: a store does that only if it was opened so.
 
         Returns:
             False when they did not end in time: then `tend` tries again, each time more patiently.
@@ -567,7 +580,9 @@ class Store:
         self.close()
 
     def _connect(self) -> None:
-        self._root = opening.connect(self.path, read_only=self.read_only, memory_limit_bytes=self.memory_limit_bytes)
+        self._root = opening.connect(
+            self.path, read_only=self.read_only, memory_limit_bytes=self.memory_limit_bytes, merges=self._merges
+        )
         try:
             opening.prepare(self._root, self.path, read_only=self.read_only)
             self._writer = self._root.cursor()

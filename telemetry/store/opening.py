@@ -15,7 +15,7 @@ SCHEMA_VERSION: Final = 2
 """Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
 
 
-def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.DuckDBPyConnection:
+def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int) -> duckdb.DuckDBPyConnection:
     """Open the file, or make it, locked down: no statement may reach another file, the network or the settings.
 
     Raises:
@@ -25,7 +25,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int) -> duckdb.D
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_limit_bytes * 3 // 4}B",  # spans that wait may have the rest: see Store.commit_each
         "wal_autocheckpoint": "1TB",  # checkpoints are this store's own business: see Store.tend
-        "max_vacuum_tasks": 1,  # of a table in a compaction, for which commits wait: see Store.compact
+        "max_vacuum_tasks": merges,
         "python_enable_replacements": False,
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,

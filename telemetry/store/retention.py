@@ -10,8 +10,6 @@ import pyarrow.compute as pc
 from telemetry.store.duck import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
-COMPACTIONS: Final = 10
-"""In a row, where environments go at times of their own: only compactions close the gaps that each leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +20,10 @@ class Retention:
     """By the attempt's last span. None keeps them for ever."""
     max_bytes: int | None = None
     """Of the file, without what is free in it; the oldest go first. None means as many as the disk has.
-    DuckDB gives back whole row groups of some 5 MB, so a limit below 100 MB is not kept exactly."""
+    Whole row groups of some 5 MB are given back, so a limit below 100 MB is not kept exactly."""
     environment_days: Mapping[str, float] = field(default_factory=dict)
-    """Other limits for some environments (`deployment.environment.name`)."""
+    """Other limits for some environments (`deployment.environment.name`). Their room is given back when what came
+    between has gone, too, or by a store with `merges`: `telemetry store prune` while nothing serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,7 @@ def prune(store: Store, retention: Retention, *, now_ns: int) -> Pruned:
         names = list(retention.environment_days)
         done.append(_forget(store, now_ns - int(retention.days * DAY_NS), others, {"names": names}))
     # What is forgotten takes room until it is given back; nothing more is forgotten for its sake.
-    owed = store.room_owed or any(one.spans for one in done)
-    given_back = not owed or _give_back(store, COMPACTIONS if retention.environment_days else 1)
+    given_back = store.compact() if store.room_owed or any(one.spans for one in done) else True
     size = used_bytes(store)
     while given_back and retention.max_bytes is not None and size > retention.max_bytes:
         share = min(0.5, 1.05 * (size - retention.max_bytes) / size)
@@ -72,17 +70,6 @@ def used_bytes(store: Store) -> int:
     return _stored(
         store, "select used_blocks * block_size from pragma_database_size() where database_name <> 'tail'", {}
     )
-
-
-def _give_back(store: Store, most: int) -> bool:
-    """Compact so often, or until it gives nothing more back; False where queries prevented it."""
-    for _ in range(most):
-        before = used_bytes(store)
-        if not store.compact():
-            return False
-        if used_bytes(store) >= before:
-            break
-    return True
 
 
 def _oldest_ns(store: Store, share: float) -> int:
