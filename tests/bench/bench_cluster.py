@@ -242,8 +242,9 @@ def levels(figures: Mapping[str, Any]) -> list[str]:
         "`>` where a report was given up: it would have taken more.",
         "",
     ]
-    counts = list(next(iter(figures.values()))["clusters"])
-    heads = "".join(f" {size}: {' / '.join(map(str, counts))} nodes | level |" for size in figures)
+    heads = "".join(
+        f" {size}: {' / '.join(map(str, found['clusters']))} nodes | level |" for size, found in figures.items()
+    )
     lines += [f"| reads | reports | range |{heads}", "|---|---|---|" + "---:|---:|" * len(figures)]
     for kind in (ONE_SESSION, *KINDS):
         names = [name for name in reports.catalogue() if kind_of(name) == kind]
