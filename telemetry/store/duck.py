@@ -413,7 +413,9 @@ class Store:
                 with _registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
                     connection.execute(f"insert into stored.spans by name {relations.values()}")
             if rest.num_rows:
-                connection.execute(f"insert into stored.journal_{self._side} values ('spans', ?)", [packed(rest)])
+                connection.execute(
+                    f"insert into stored.journal_{relations.other(side)} values ('spans', ?)", [packed(rest)]
+                )
             connection.execute(f"drop table stored.journal_{side}")
             connection.execute(relations.journal(side))
 
@@ -454,12 +456,12 @@ class Store:
 
         Args:
             folded: the journal that the block emptied.
-            rest: spans that the block moved from it to the journal that receives.
+            rest: spans that the block moved from it to the other one.
         """
         connection.execute("begin")
         try:
             yield connection
-            with self._tail.replacing(folded, self._side, rest):
+            with self._tail.replacing(folded, rest):
                 connection.execute("commit")
         except BaseException:
             self._roll_back(connection)
@@ -470,7 +472,7 @@ class Store:
         return self._tail.waiting("spans").select(["trace_id", "end_ns"])
 
     def _other_side(self) -> str:
-        return "b" if self._side == "a" else "a"
+        return relations.other(self._side)
 
     @property
     def wal_bytes(self) -> int:

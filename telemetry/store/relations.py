@@ -297,6 +297,11 @@ DEFINED: Final = {
 """The relations that can be computed from all spans again, with their keys."""
 
 
+def other(side: str) -> str:
+    """The journal that receives while this one is folded, or the one that is folded while this one receives."""
+    return SIDES[1 - SIDES.index(side)]
+
+
 def tables() -> list[str]:
     """Statements that make what is on disk."""
     return [

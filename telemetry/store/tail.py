@@ -82,23 +82,21 @@ class Tail:
         return sum(waiting["spans"].size_bytes for waiting in self._waiting.values())
 
     @contextlib.contextmanager
-    def replacing(
-        self, folded: str | None = None, side: str | None = None, rest: pa.Table | None = None
-    ) -> Iterator[None]:
+    def replacing(self, folded: str | None = None, rest: pa.Table | None = None) -> Iterator[None]:
         """End a fold or a prune in the block: nobody begins to read meanwhile.
 
         Args:
             folded: the journal that is empty then.
-            side, rest: the journal that has the rest of its spans then.
+            rest: spans of it that the other one has then.
         """
         with self._switching:
             try:
                 yield
                 self._fresh = []
-                for waiting in self._waiting.get(folded or "", {}).values():
+                for waiting in self._waiting[folded].values() if folded else ():
                     waiting.clear()
-                if side and rest is not None:
-                    self._waiting[side]["spans"].add(rest)
+                if folded and rest is not None:
+                    self._waiting[relations.other(folded)]["spans"].add(rest)
             finally:
                 self.changes += 1
                 self._anew = True

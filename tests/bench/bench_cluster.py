@@ -87,8 +87,11 @@ def of_cluster(cluster: Cluster, path: Path, size: fleets.Size) -> dict[str, Any
         chosen = f"select session_id from sessions order by session_id limit {LOOKED_UP}"
         sessions: list[str] = store.query(chosen)["session_id"].to_pylist()
         ledger = store.query("select * from ingest")
-    patient = patch.dict(source.SETTINGS, max_execution_time=LIMIT_S), patch.object(source, "QUERY_LIMIT_S", LIMIT_S)
-    with patient[0], patient[1], source.opened(cluster.url(clusters.DATABASE)) as asked:
+    with (
+        patch.dict(source.SETTINGS, max_execution_time=LIMIT_S),
+        patch.object(source, "QUERY_LIMIT_S", LIMIT_S),
+        source.opened(cluster.url(clusters.DATABASE)) as asked,
+    ):
         say(f"  {nodes} nodes, one session: cluster cold, warm, CPU, busiest node's CPU; then DuckDB cold, warm, CPU")
         figures[ONE_SESSION] = {
             name: {"cluster": found_by(cluster, asked, name, sessions), "duckdb": looked_up(path, sessions, look)}
