@@ -204,8 +204,11 @@ def _twin(story: Story) -> Iterable[str]:
     yield f"{twin['attempt_id']} connected, {duration(abs(twin['apart_ns']))} {when}; {differs}"
     for item in twin["facts"]:
         yield f"{item['name']:<28} {item['mine']} / {item['twin']}"
+    begun = {bar["name"] for bar in story["waterfall"]}
     for item in twin["times"]:
-        mine, theirs = (("never ended" if ns is None else duration(ns)) for ns in (item["mine"], item["twin"]))
+        absent = "did not end" if item["name"] in begun else "not begun"
+        mine = absent if item["mine"] is None else duration(item["mine"])
+        theirs = "not begun" if item["twin"] is None else duration(item["twin"])
         yield f"{item['name']:<28} {mine} / {theirs}"
 
 

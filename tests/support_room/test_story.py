@@ -143,6 +143,7 @@ def test_text_leads_with_the_verdict(source):
     assert "http://127.0.0.1:4380/sessions/attempt-0001" in told
     for title in ("EVIDENCE", "OTHER EXPLANATIONS", "WATERFALL", "TIMELINE", "AGAINST OTHERS", "TWIN", "HISTORY"):
         assert title in lines
+    assert "  DownloadingAssets            not begun / 529 ms" in lines
 
 
 @pytest.mark.parametrize("id", ["attempt-0001", "attempt-0002", "attempt-0003", "attempt-0004", "attempt-0100"])
