@@ -1,4 +1,4 @@
-"""What aiortc leaves to its callers: to end ICE without a task that lives on."""
+"""What aiortc leaves to its callers: to end a connection without a task that lives on."""
 
 import asyncio
 from typing import Final
@@ -12,11 +12,14 @@ CHECK_INTERVAL_S: Final = 0.03
 async def close_connection(connection: RTCPeerConnection) -> None:
     """Close it, and leave no task.
 
-    Where the checks had just succeeded, aioice finds that out after it was closed, and would ask the other side for its
-    consent for half a minute: so what it began then is closed, too.
+    Closing takes several steps, between which connecting goes on. Media that begin after they were stopped would go on
+    for ever: so all are stopped again. And where the checks had just succeeded, aioice finds that out after it was
+    closed, and would ask the other side for its consent for half a minute: so what it began then is closed, too.
     """
     checking = connection.iceConnectionState in ("new", "checking")
     await connection.close()
+    for transceiver in connection.getTransceivers():
+        await transceiver.stop()
     if checking:
         await asyncio.sleep(CHECK_INTERVAL_S)
         for transport in transports(connection):
