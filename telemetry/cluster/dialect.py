@@ -28,7 +28,7 @@ PORTABLE: Final[frozenset[type[exp.Expr]]] = frozenset(
         *(exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least, exp.Abs, exp.Floor, exp.Ceil, exp.Exp, exp.Ln),
         exp.Sqrt,
         # texts and lists
-        *(exp.Concat, exp.Left, exp.Right, exp.StartsWith, exp.EndsWith, exp.Levenshtein),
+        *(exp.Concat, exp.Left, exp.Right, exp.StartsWith, exp.EndsWith, exp.SplitPart, exp.Levenshtein),
         *(exp.Array, exp.Struct, exp.PropertyEQ, exp.Explode, exp.GenerateSeries, exp.ArrayContains),
         # aggregates and windows
         *(exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.LogicalOr, exp.LogicalAnd, exp.ArgMax, exp.ArgMin),
@@ -204,6 +204,8 @@ def _reason(node: exp.Expr) -> str | None:
             return "distinct of several columns, or in an aggregate other than count: group first"
         case exp.Tuple() if not isinstance(node.parent, exp.ArgMax | exp.ArgMin | exp.In):
             return "a row of several values: compare them one by one"
+        case exp.SplitPart() if not (isinstance(found := node.args["delimiter"], exp.Literal) and found.name):
+            return "split_part() by what is no text between quotes"
         case exp.ArrayContains() if not isinstance(node.this, exp.Placeholder):
             return "list_contains() of what is no parameter: unnest it"
         case exp.Struct() if not node.find_ancestor(exp.Explode):
@@ -307,6 +309,9 @@ def _rewritten(node: exp.Expr) -> exp.Expr:
         case exp.Left() | exp.Right():
             side = "leftUTF8" if isinstance(node, exp.Left) else "rightUTF8"
             return _call(side, node.this, node.expression)
+        case exp.SplitPart():
+            parts = _call("splitByString", node.args["delimiter"], _call("assumeNotNull", node.this))
+            return _if(_call("isNotNull", node.this.copy()), _call("arrayElement", parts, node.args["part_index"]))
         case exp.Anonymous() if node.name.lower() == "list_position":
             place = _call("indexOf", *node.expressions)
             return exp.func("nullIf", place, exp.Literal.number(0))

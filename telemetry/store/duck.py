@@ -24,6 +24,7 @@ from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
+from telemetry.store.parsing import execute
 from telemetry.store.reading import Reader, Turnstile
 from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
 from telemetry.store.tail import Tail
@@ -216,7 +217,7 @@ class Store:
 
     def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
         source = self._tail.sources["spans"]
-        spans = joined([source.schema.empty_table(), *(source.checked(table) for table, _ in requests)])
+        spans = joined([source.checked(table) for table, _ in requests] or [source.schema.empty_table()])
         self._check_texts(spans)
         hashes = hashed(spans["trace_id"], spans["span_id"])
         keep = self._unseen(spans, hashes, exact)
@@ -241,7 +242,7 @@ class Store:
         """One row of the journal for each source, in one transaction; then the same for those who read."""
         batches = [part for source, table in arrived.items() for part in (source, packed(table))]
         rows = ", ".join("(?, ?)" for _ in arrived)
-        self._writer.execute(f"insert into stored.journal_{self._side} values {rows}", batches)
+        execute(self._writer, f"insert into stored.journal_{self._side} values {rows}", batches)
         try:
             self._tail.add(self._side, arrived)
         except BaseException:
@@ -257,7 +258,7 @@ class Store:
         if not len(texts):
             return
         with _registered(self._writer, texts=pa.table({"text": texts})):
-            if not self._writer.execute(_READABLE).fetchall()[0][0]:
+            if not execute(self._writer, _READABLE).fetchall()[0][0]:
                 raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
         if few:
             self._readable = {*self._readable, *texts.to_pylist()} if len(self._readable) < MOST_TEXTS else set()
@@ -280,7 +281,8 @@ class Store:
         # What a fold moves meanwhile is found twice, and never missed: memory is asked first.
         with _registered(self._writer, suspects=suspects, waiting_spans=self._tail.waiting("spans")):
             columns = "trace_id, span_id, received_ns"
-            rows = self._writer.execute(
+            rows = execute(
+                self._writer,
                 f"with spans as (select {columns} from stored.spans union all select {columns} from waiting_spans) "
                 "select trace_id, span_id from spans semi join suspects using (trace_id, span_id) "
                 "where received_ns >= $since",
@@ -407,11 +409,11 @@ class Store:
         ):
             for relation in relations.MERGED:
                 for statement in relation.fold:
-                    connection.execute(statement)
+                    execute(connection, statement)
             for start in range(0, spans.num_rows, FOLD_ROWS):
                 # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
                 with _registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
-                    connection.execute(f"insert into stored.spans by name {relations.values()}")
+                    execute(connection, f"insert into stored.spans by name {relations.values()}")
             if rest.num_rows:
                 connection.execute(
                     f"insert into stored.journal_{relations.other(side)} values ('spans', ?)", [packed(rest)]
@@ -422,11 +424,11 @@ class Store:
     def _sort_ids(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Sort the entries of ids when enough have come that are not in order."""
         counts = "select (select count(*) from stored.ids), (select count(*) from stored.ids_recent)"
-        ordered, recent = connection.execute(counts).fetchall()[0]
+        ordered, recent = execute(connection, counts).fetchall()[0]
         if recent > max(UNSORTED_IDS, ordered // UNSORTED_SHARE):
             with self.transaction(connection):
                 for statement in relations.sort_ids():
-                    connection.execute(statement)
+                    execute(connection, statement)
 
     @contextlib.contextmanager
     def maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:

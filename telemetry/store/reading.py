@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from telemetry.errors import StoreError
+from telemetry.store.parsing import execute
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
@@ -104,7 +105,7 @@ class Reader:
             StoreError: the statement cannot be run, was cancelled, took too long, or needs too much memory.
         """
         with self._answering(timeout_s):
-            answer = self.connection.execute(sql, dict(params or {}))
+            answer = execute(self.connection, sql, dict(params or {}))
             if answer.description is None:
                 raise StoreError(_NO_ROWS)
             return answer.to_arrow_table()

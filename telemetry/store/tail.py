@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from telemetry.store import relations
 from telemetry.store.journal import Source, Waiting
+from telemetry.store.parsing import execute
 from telemetry.store.reading import Reader
 
 
@@ -119,10 +120,10 @@ class Tail:
                 reader.connection.register(_SPANS, self._joined("spans"))
                 if not reader.sees_tail:
                     for statement in relations.reading():
-                        reader.connection.execute(statement)
+                        execute(reader.connection, statement)
                     reader.sees_tail = True
-            reader.connection.execute("begin transaction read only")
-            reader.connection.execute(_LOOK)
+            execute(reader.connection, "begin transaction read only")
+            execute(reader.connection, _LOOK)
 
     def end(self, reader: Reader) -> None:
         """Let go of what waits: an idle connection keeps nothing in memory."""
@@ -138,12 +139,12 @@ class Tail:
                 for name, source in self.sources.items():
                     some = [source.schema.empty_table(), *(arrived[name] for arrived in fresh if name in arrived)]
                     self._connection.register(f"waiting_{name}", self._joined(name) if anew else pa.concat_tables(some))
-                self._connection.execute("begin")
-                self._connection.execute(_LOOK)
+                execute(self._connection, "begin")
+                execute(self._connection, _LOOK)
             for statement in relations.tail() if anew else relations.advance():
-                self._connection.execute(statement)
+                execute(self._connection, statement)
             with self._switching:
-                self._connection.execute("commit")
+                execute(self._connection, "commit")
         except BaseException:
             self._anew = True
             with contextlib.suppress(duckdb.Error):

@@ -10,6 +10,7 @@ A rule is `certain` only where its facts leave one owner, `likely` where they le
 """
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Final
 
 from telemetry.semconv import NO_PING_ANSWER, ConnectionError, Detail, DisconnectReason, EndedBy, Outcome, Part
@@ -1358,27 +1359,21 @@ def decide(facts: Mapping[str, Value]) -> Rule:
 
 
 def view() -> str:
-    """The table as the view `verdicts`: the text of `queries/schema/verdicts.sql`."""
-    lines = []
-    for rule in RULES[:-1]:
-        lines.append(f"    when {' and '.join(condition.sql() for condition in rule.when)} then '{rule.id}'")
-    by_owner: dict[str, list[str]] = {}
-    by_certainty: dict[str, list[str]] = {}
-    for rule in RULES:
-        by_owner.setdefault(rule.owner, []).append(rule.id)
-        by_certainty.setdefault(rule.certainty, []).append(rule.id)
-    decisions = "\n".join(lines)
-    owners = _case("owner", by_owner)
-    certainties = _case("certainty", by_certainty)
-    return _VIEW.format(decisions=decisions, last=RULES[-1].id, owners=owners, certainties=certainties)
+    """The table as the view `verdicts`: the text of `queries/schema/verdicts.sql`.
+
+    A verdict is one text, taken apart at the end: a list of rules for each owner would cost DuckDB a join each.
+    """
+    decisions = []
+    for outcome, rules in groupby(RULES[:-1], key=lambda rule: rule.when[0]):
+        *others, last = rules  # the last one asks nothing more
+        whens = [f"when {' and '.join(more.sql() for more in rule.when[1:])} then {_verdict(rule)}" for rule in others]
+        chosen = "\n      ".join(["case", *whens, f"else {_verdict(last)}"]) + "\n    end" if whens else _verdict(last)
+        decisions.append(f"when {outcome.sql()} then {chosen}")
+    return _VIEW.format(decisions="\n    ".join(decisions), last=_verdict(RULES[-1]))
 
 
-def _case(column: str, ids: Mapping[str, list[str]]) -> str:
-    whens = []
-    for word, members in ids.items():
-        quoted = ",\n      ".join(f"'{member}'" for member in members)
-        whens.append(f"    when rule in (\n      {quoted}\n    ) then '{word}'")
-    return "  case\n" + "\n".join(whens) + f"\n  end as {column}"
+def _verdict(rule: Rule) -> str:
+    return f"'{rule.id} {rule.owner} {rule.certainty}'"
 
 
 _VIEW: Final = """\
@@ -1393,15 +1388,16 @@ with judged as (
 select
   *,
   case
-{decisions}
-    else '{last}'
-  end as rule
+    {decisions}
+    else {last}
+  end as verdict
 from connections
 )
 select
-  *,
-{owners},
-{certainties}
+  * exclude (verdict),
+  split_part(verdict, ' ', 1) as rule,
+  split_part(verdict, ' ', 2) as owner,
+  split_part(verdict, ' ', 3) as certainty
 from judged;
 """
 

@@ -24,6 +24,7 @@ from telemetry.errors import ReportError
         ("select unnest(generate_series(1, 3)) as n", "generate_series"),
         ("select cast(a / b as bigint) from t", "floor"),
         ("select epoch_ms(x) from t", "epoch_ms"),
+        ("select split_part(a, b, 1) from t", "split_part"),
     ],
 )
 def test_what_is_not_portable_is_refused(sql: str, construct: str) -> None:

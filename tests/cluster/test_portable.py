@@ -32,6 +32,8 @@ SNIPPETS = (
     "select i, cast(null as varchar) as x, cast(null as bigint) as y from t order by i",
     "select left(s, 2) as x, right(s, 1) as y, starts_with(s, 'a') as z, ends_with(s, 'é') as w from t order by i",
     "select levenshtein(s, 'be') as x from t order by i",
+    "select split_part(concat(s, ', x'), ', ', i) as x, split_part(s, 'b', 2) as y, split_part(s, 'b', 9) as z "
+    "from t where i is not null or s is null order by i",
     "select md5_number_lower(s) % 4294967296 as x from t order by i",
     "select list_extract([10, 20], list_position(['bé', 'a'], s)) as x, list_position(['a'], s) as y from t order by i",
     "select s from t where list_contains($texts, s) order by i",
