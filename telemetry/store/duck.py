@@ -502,7 +502,7 @@ class Store:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Reader]:
-        """A connection for queries, which another thread may cancel."""
+        """A connection for queries, which another thread may cancel; all see what was committed before the first."""
         with self._readers_lock:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
@@ -511,6 +511,7 @@ class Store:
         try:
             yield reader
         finally:
+            reader.end()
             with self._readers_lock:
                 self._readers.discard(reader)
                 keep = reader.reusable and not self._closed and len(self._idle) < IDLE_READERS

@@ -74,7 +74,10 @@ class Turnstile:
 
 
 class Reader:
-    """One connection, one query at a time; `cancel` may come from any thread. Made by `Store.reader`."""
+    """One connection, one query at a time; `cancel` may come from any thread. Made by `Store.reader`.
+
+    All its queries see what was committed before the first of them, until one fails, or `end`.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Reader:
         Args:
             snapshot: a reading transaction on it, for the length of a block.
         """
+        self._state: contextlib.ExitStack | None = None
+        """Ends the snapshot that the first query began."""
         self.connection = connection
         self.sees_tail = False
         """Whether the connection has views of its own, in which what waits is added to what is stored."""
@@ -110,11 +115,16 @@ class Reader:
                 raise StoreError(_NO_ROWS)
             return answer.to_arrow_table()
 
+    def end(self) -> None:
+        """Let go of what the queries saw: the next one sees what is there by then."""
+        with self._busy:
+            self._end()
+
     @contextlib.contextmanager
     def batches(
         self, sql: str, params: Mapping[str, object] | None = None, *, rows: int = 50_000
     ) -> Iterator[pa.RecordBatchReader]:
-        """Answer one statement piece by piece, all pieces from one snapshot.
+        """Answer one statement piece by piece.
 
         Raises:
             StoreError: as `query`.
@@ -169,22 +179,35 @@ class Reader:
             try:
                 if timer:
                     timer.start()
-                with self._snapshot(self):
-                    self._in_the_way = False
-                    yield
-            except duckdb.InterruptException as error:
-                if self._cancelled:
-                    raise StoreError("the query was cancelled") from error
-                if self._in_the_way:
-                    raise StoreError(
-                        "the query was stopped, because it kept the store from emptying its log"
-                    ) from error
-                raise StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range") from error
-            except duckdb.OutOfMemoryException as error:
-                raise StoreError("the query needs more memory than it may have; narrow its time range") from error
+                self._begin()
+                self._in_the_way = False
+                yield
             except duckdb.Error as error:
-                raise StoreError(f"the query failed: {error}") from error
+                self._end()  # some errors end the transaction by themselves
+                raise self._explained(error, timeout_s) from error
             finally:
                 done.set()
                 if timer and timer.ident:
                     timer.join()  # so that it interrupts no later query
+
+    def _begin(self) -> None:
+        if self._state is None:
+            with contextlib.ExitStack() as beginning:
+                beginning.enter_context(self._snapshot(self))
+                self._state = beginning.pop_all()
+
+    def _end(self) -> None:
+        if self._state is not None:
+            self._state.close()
+            self._state = None
+
+    def _explained(self, error: duckdb.Error, timeout_s: float | None) -> StoreError:
+        if isinstance(error, duckdb.InterruptException):
+            if self._cancelled:
+                return StoreError("the query was cancelled")
+            if self._in_the_way:
+                return StoreError("the query was stopped, because it kept the store from emptying its log")
+            return StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range")
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return StoreError("the query needs more memory than it may have; narrow its time range")
+        return StoreError(f"the query failed: {error}")

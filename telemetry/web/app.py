@@ -171,11 +171,13 @@ class _Api:
         self._answers = Answers()
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
-        """Run a question in a thread when its turn comes; cancelled, it ends what it has asked of the store."""
+        """Run a question in a thread when its turn comes; cancelled, it ends what it has asked of the store.
+
+        All that it asks is answered from one state of the store: a story is told of one moment.
+        """
         async with self._turns:
             asking = Asking(self._source)
-            _ASKING.set(asking)
-            thread = asyncio.ensure_future(asyncio.to_thread(question))
+            thread = asyncio.ensure_future(asyncio.to_thread(asking.answer, question))
             try:
                 return await asyncio.shield(thread)
             except asyncio.CancelledError:
@@ -187,7 +189,7 @@ class _Api:
 
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         """Ask the store, but not for ever: what reports and stories see of it."""
-        return _ASKING.get().query(sql, params)
+        return _READER.get().query(sql, params, timeout_s=QUERY_LIMIT_S)
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid(), "receives": self._receives})
@@ -202,10 +204,7 @@ class _Api:
 
     async def pulse(self, request: Request) -> Response:
         """Answer with a number that changes when telemetry arrives: pages ask it often, and reports only then."""
-        if not self._receives:
-            return JSONResponse({"pulse": hash(self._source.version)})
-        counted = await self.ask(partial(self.query, "select count(*) as spans from spans"))
-        return JSONResponse({"pulse": counted.column("spans")[0].as_py()})
+        return JSONResponse({"pulse": hash(self._source.version)})
 
     async def metrics(self, request: Request) -> Response:
         def asked() -> str:
@@ -278,23 +277,24 @@ class _Api:
 
 
 class Asking:
-    """What one request asks of the store. `query` runs in a thread, `cancel` in another."""
+    """What one request asks of the store. `answer` runs in a thread, `cancel` in another."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._reader: Reader | None = None
-        """Only while its query runs: afterwards it is somebody else's."""
+        """Only while the question is answered: afterwards it is somebody else's."""
         self._left = False
         self._changing = threading.Lock()
 
-    def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
+    def answer(self, question: Callable[[], Answer]) -> Answer:
         with self._source.reader() as reader:
             with self._changing:
                 if self._left:
                     raise StoreError("nobody waits for the answer")
                 self._reader = reader
+            _READER.set(reader)
             try:
-                return reader.query(sql, params, timeout_s=QUERY_LIMIT_S)
+                return question()
             finally:
                 with self._changing:
                     self._reader = None
@@ -306,8 +306,8 @@ class Asking:
                 self._reader.cancel()
 
 
-_ASKING: Final[ContextVar[Asking]] = ContextVar("asking")
-"""Whose question it is: a thread that `asyncio.to_thread` starts has it, too."""
+_READER: Final[ContextVar[Reader]] = ContextVar("reader")
+"""What answers the question of this thread."""
 
 
 async def _while_wanted(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:

@@ -87,14 +87,14 @@ def test_one_connection_sees_what_waits_and_what_is_folded(tmp_path: Path) -> No
         "(select count(*) from ids where kind = 'attempt') as ids, (select sum(stored)::bigint from ingest) as stored"
     )
     spans = len(table(attempt(1)))
-    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
-        seen = [reader.query(ask).to_pylist()[0]]
+    with Store.open(tmp_path / "s.duckdb") as store:
+        seen = [store.query(ask).to_pylist()[0]]
         store.commit([table(attempt(1))])
-        seen.append(reader.query(ask).to_pylist()[0])
+        seen.append(store.query(ask).to_pylist()[0])
         store.tend(now=True)
-        seen.append(reader.query(ask).to_pylist()[0])
+        seen.append(store.query(ask).to_pylist()[0])
         store.commit([table(attempt(2))])
-        seen.append(reader.query(ask).to_pylist()[0])
+        seen.append(store.query(ask).to_pylist()[0])
 
     assert [(one["spans"], one["attempts"], one["ids"], one["stored"]) for one in seen] == [
         (0, 0, 0, None),
@@ -102,6 +102,33 @@ def test_one_connection_sees_what_waits_and_what_is_folded(tmp_path: Path) -> No
         (spans, 1, 1, spans),
         (2 * spans, 2, 2, 2 * spans),
     ]
+
+
+def test_one_reader_sees_one_state(tmp_path: Path) -> None:
+    """Whatever is asked of it: what is committed, folded and checkpointed meanwhile it sees once it has let go, or
+    after a query that failed."""
+    ask = "select (select count(*) from spans) as spans, (select count(*) from connections) as attempts"
+    spans = len(table(attempt(1)))
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+
+        def seen() -> tuple[int, int]:
+            [row] = reader.query(ask).to_pylist()
+            return row["spans"], row["attempts"]
+
+        store.commit([table(attempt(1))])
+        first = seen()
+        store.commit([table(attempt(2))])
+        store.tend(now=True)
+        store.commit([table(attempt(3))])
+        still = seen()
+        reader.end()
+        ended = seen()
+        store.commit([table(attempt(4))])
+        with pytest.raises(StoreError, match="failed"):
+            reader.query("from nowhere")
+        failed = seen()
+
+    assert (first, still, ended, failed) == ((spans, 1), (spans, 1), (3 * spans, 3), (4 * spans, 4))
 
 
 def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from starlette.routing import Route
 from telemetry import formats, reports, settings
 from telemetry.errors import StoreError
 from telemetry.store.duck import Store
+from telemetry.support import story
+from telemetry.support.asking import Source
 from telemetry.web import openapi, upkeep
 from telemetry.web.app import Asking, pages_app
 from tests.support.spans import T0, attempt, table
@@ -276,10 +278,37 @@ def test_who_leaves_late_ends_nobody_elses_query(tmp_path: Path) -> None:
     """A connection that has answered goes to the next who asks; leaving after that does not end what it runs then."""
     with Store.open(tmp_path / "s.duckdb") as store:
         asking = Asking(store)
-        asking.query("select 1 as n")
+        assert asking.answer(lambda: 1) == 1
 
         asking.cancel()
 
         assert store.query("select 2 as n").to_pylist() == [{"n": 2}]
         with pytest.raises(StoreError, match="nobody waits"):
-            asking.query("select 3 as n")
+            asking.answer(lambda: 3)
+
+
+async def test_a_story_is_told_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrives while a story is told is in the next one, and in no part of this one."""
+
+    class Told:
+        def __init__(self, counts: list[int]) -> None:
+            self._counts = counts
+
+        def to_dict(self) -> dict[str, Any]:
+            return {"counts": self._counts}
+
+    with Store.open(tmp_path / "s.duckdb") as store:
+        arriving = iter(range(1, 10))
+
+        def tell(id: str, source: Source, *, about_ns: int | None) -> Told:
+            counts = []
+            for _ in range(2):
+                counts.append(source.query("select count(*) from connections").column(0)[0].as_py())
+                store.commit([table(attempt(next(arriving)))])
+            return Told(counts)
+
+        monkeypatch.setattr(story, "tell", tell)
+        async with asking(store) as client:
+            told = [(await client.get("/api/sessions/any")).json()["counts"] for _ in range(2)]
+
+    assert told == [[0, 0], [2, 2]]
