@@ -62,7 +62,7 @@ lab: setup  ## make real faults of networks, and hold the verdicts against them 
 	@sh .ci/install-packages "faults of a network need root and some tools" iproute2 nftables coturn
 	@$(BIN)/python -m tests.lab
 
-crash-test: setup  ## kill a storing process 200 times and count what was lost (about half an hour)
+crash-test: setup  ## kill a storing process 200 times and count what was lost (some four minutes)
 	@$(BIN)/python -m tests.crash.kill 200
 
 screenshots: setup  ## draw the pages for the README, in both themes

@@ -531,25 +531,6 @@ class Store:
                 self._roll_back(reader.connection)
                 self._tail.end(reader)
 
-    def spans_of(self, trace_ids: Sequence[str]) -> pa.Table:
-        """All spans of some attempts, by time: VARIANT columns as JSON text.
-
-        Their times are looked up in `connections` first, so that only a few row groups of `spans` are read.
-        """
-        ids = list(trace_ids)
-        bounds = self.query(
-            "select min(start_ns) as first, max(last_seen_ns) as last from connections "
-            "where trace_id in (select unnest($ids))",
-            {"ids": ids},
-        ).to_pylist()[0]
-        limits = "" if bounds["first"] is None else "and start_ns between $first and $last "
-        params: dict[str, Any] = {"ids": ids, **({} if bounds["first"] is None else bounds)}
-        return self.query(
-            f"select {self.readable_columns} from spans where trace_id in (select unnest($ids)) {limits}"
-            "order by start_ns, end_ns desc",
-            params,
-        )
-
     @property
     def readable_columns(self) -> str:
         """A select list of `spans` whose VARIANT columns are JSON text."""

@@ -19,6 +19,8 @@ import pyarrow as pa
 from telemetry.store import relations
 from telemetry.store.duck import FOLD_ROWS, Store
 from telemetry.store.writer import Writer
+from telemetry.support import story
+from telemetry.support.asking import ask, hashed
 from tests.support.spans import attempt, foreign, moved, table
 
 HOUR_NS = 3_600 * 10**9
@@ -220,19 +222,16 @@ def writing(store: Store, rows: int = 5_000) -> dict[str, float]:
 def questions(store: Store) -> dict[str, float]:
     """Milliseconds of typical questions."""
     known = store.query(
-        "select session_id, trace_id from connections where session_id is not null order by start_ns desc "
-        "limit 1 offset 100"
-    ).to_pylist()[0]
+        "select session_id from connections where session_id is not null order by start_ns desc limit 1 offset 100"
+    ).to_pylist()[0]["session_id"]
     day = "select start_ns // 86400000000000 as day, count(*) filter (outcome = 'failed') / count(*) as ratio "
     return {
         "failures_by_day_ms": best_ms(lambda: store.query(day + "from connections group by 1 order by 1")),
         "percentiles_ms": best_ms(
             lambda: store.query("select step, quantile_cont(duration_ns, 0.95) from steps group by 1")
         ),
-        "one_session_ms": best_ms(
-            lambda: store.query("from connections where session_id = $id", {"id": known["session_id"]})
-        ),
-        "its_spans_ms": best_ms(lambda: store.spans_of([known["trace_id"]])),
+        "one_session_ms": best_ms(lambda: ask(store, "named", {"hashes": hashed([known])})),
+        "its_story_ms": best_ms(lambda: story.tell(known, store)),
     }
 
 

@@ -16,6 +16,7 @@ from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.reading import Reader
 from telemetry.store.retention import DAY_NS, Retention, prune, used_bytes
+from telemetry.support.asking import ask_table
 from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, moved, table
 
 ENDLESS = "select count(*) from spans a, spans b, range(100000000) c, range(100000000) d"
@@ -50,7 +51,7 @@ class TestCommit:
         with Store.open(path) as store:
             committed = store.commit([given])
         with Store.open(path, read_only=True) as store:
-            found = store.spans_of([given["trace_id"][0].as_py()])
+            found = ask_table(store, "spans_of", {"trace_id": given["trace_id"][0].as_py()})
 
         order = [("start_ns", "ascending"), ("span_id", "ascending")]
         assert committed.stored == given.num_rows
@@ -314,17 +315,3 @@ class TestQuery:
             with pytest.raises(StoreError, match="more memory"):
                 store.query("select list(i) from range(100000000) t(i)")
             assert store.commit([table(attempt(1))]).stored > 0
-
-    def test_spans_of(self, path: Path) -> None:
-        """The spans of given attempts come by time, folded or not, and no others."""
-        with Store.open(path) as store:
-            store.commit([table(attempt(1), foreign(1))])
-            store.tend(now=True)
-            store.commit([table(attempt(2), attempt(3))])
-            wanted = [f"{number:032x}" for number in (1, 2)]
-            found = store.spans_of(wanted)
-            other = store.spans_of([f"f{1:031x}"])
-
-        assert set(found["trace_id"].to_pylist()) == set(wanted)
-        assert found["start_ns"].to_pylist() == sorted(found["start_ns"].to_pylist())
-        assert other.num_rows == 10
