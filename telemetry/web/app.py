@@ -208,11 +208,12 @@ class _Api:
 
     async def metrics(self, request: Request) -> Response:
         def asked() -> str:
+            more = self._figures()  # first: it asks the store by itself, and must not wait while this question reads
             rows = self.query(prometheus.QUESTION).to_pylist()
             spans = None
             if self._receives:
                 spans = self.query("select count(*) as spans from spans").column(0)[0].as_py()
-            return prometheus.text(prometheus.figures(rows, spans, __version__) + self._figures())
+            return prometheus.text(prometheus.figures(rows, spans, __version__) + more)
 
         return Response(await self.ask(asked), media_type=prometheus.MEDIA_TYPE)
 
