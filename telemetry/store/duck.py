@@ -52,6 +52,8 @@ REST: Final = 8
 """Queries go on for so many times as long before they are held back again ..."""
 MOST_REST_S: Final = 60.0
 """... so that the log grows by no more than a minute's spans past its limit."""
+COMMIT_PATIENCE_S: Final = 5.0
+"""How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
 """In vain, before that is called trouble."""
 UNSORTED_IDS: Final = 4 * FOLD_ROWS
@@ -85,7 +87,7 @@ class Store:
     """The one owner of the file.
 
     Any thread may call it.
-    Commits wait for one another and for nothing else.
+    Commits wait for one another, and a few seconds for folding when it lags far behind.
     Folding, checkpoints and pruning run beside them, one at a time.
     Queries wait for nothing and see whole commits only.
     """
@@ -104,6 +106,8 @@ class Store:
         self.read_only = read_only
         self.memory_limit_bytes = memory_limit_bytes
         self._failure: str | None = None
+        self._broken: BaseException | None = None
+        """Why the file must be opened again before it is written."""
         self.room_owed = True
         """Whether the file may hold the room of deleted rows, for `compact` to give back."""
         self._obstructed = 0
@@ -189,14 +193,18 @@ class Store:
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
-        if self._waiting_share() >= MOST_WAITING:
-            self.tend()
+        if self._broken or self._waiting_share() >= MOST_WAITING:
+            with self.maintained(COMMIT_PATIENCE_S) as connection:
+                self._fold_due(connection)
         with self._writing:
-            self._revive()
+            self._check_usable()
             try:
                 return self._commit(requests, Ledger() if refused is None else refused, exact)
             except duckdb.FatalException as error:
-                self._broken = True
+                self._broken = error
+                raise _refusal(error, self.path) from error
+            except MemoryError as error:  # pyarrow's is an ArrowException, too
+                self._roll_back(self._writer)
                 raise _refusal(error, self.path) from error
             except (duckdb.DataError, duckdb.InvalidInputException, pa.ArrowException) as error:
                 self._roll_back(self._writer)
@@ -245,8 +253,8 @@ class Store:
         execute(self._writer, f"insert into stored.journal_{self._side} values {rows}", batches)
         try:
             self._tail.add(self._side, arrived)
-        except BaseException:
-            self._broken = True  # memory lacks what the file has: read it again
+        except BaseException as error:
+            self._broken = error  # memory lacks what the file has: read it again
             raise
 
     def _check_texts(self, spans: pa.Table) -> None:
@@ -312,8 +320,7 @@ class Store:
             StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
         """
         with self.maintained() as connection:
-            if now or self._waiting_share() >= 1:
-                self.fold(connection, all=now)
+            if self._fold_due(connection, now=now):
                 self._sort_ids(connection)
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
@@ -384,6 +391,13 @@ class Store:
         """Of what makes a fold worthwhile."""
         return max(self._tail.rows / FOLD_ROWS, self._tail.size_bytes * FOLDS_IN_MEMORY / self.memory_limit_bytes)
 
+    def _fold_due(self, connection: duckdb.DuckDBPyConnection, *, now: bool = False) -> bool:
+        """Fold if that is worthwhile, or now; whether it was."""
+        due = now or self._waiting_share() >= 1
+        if due:
+            self.fold(connection, all=now)
+        return due
+
     def fold(self, connection: duckdb.DuckDBPyConnection, *, all: bool = True) -> None:
         """Store what waits, on the connection of `maintained`; what arrives meanwhile goes to the other journal.
 
@@ -393,6 +407,7 @@ class Store:
         self._fold(connection, self._other_side(), all=True)  # nothing, but after a fold that failed
         with self._writing:
             self._side = self._other_side()
+            self._check_usable()  # a fold empties the journal, so memory must have all of it
         self._fold(connection, self._other_side(), all)
 
     def _fold(self, connection: duckdb.DuckDBPyConnection, side: str, all: bool) -> None:
@@ -431,24 +446,33 @@ class Store:
                     execute(connection, statement)
 
     @contextlib.contextmanager
-    def maintained(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The one connection for what changes stored rows, for one at a time."""
-        with self._tending:
-            if self._closed or self.read_only:
-                raise StoreError(f"{self.path} is closed, or open for reading only")
+    def maintained(self, patience_s: float = -1) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The one connection for what changes stored rows, for one at a time.
+
+        Args:
+            patience_s: how long to wait for it; -1 means as long as it takes.
+        """
+        if not self._tending.acquire(timeout=patience_s):
+            raise StoreError(f"{self.path} is kept busy by its own upkeep; send again later")
+        try:
+            if self.read_only:
+                raise StoreError(f"{self.path} is open for reading only")
             with self._writing:
                 self._revive()
             connection = self._root.cursor()
             try:
                 yield connection
                 self._failure = None
-            except duckdb.Error as error:
-                self._broken = self._broken or isinstance(error, duckdb.FatalException)
+            except (duckdb.Error, MemoryError) as error:
+                if isinstance(error, duckdb.FatalException):
+                    self._broken = error
                 refusal = _refusal(error, self.path)
                 self._failure = refusal.message
                 raise refusal from error
             finally:
                 connection.close()
+        finally:
+            self._tending.release()
 
     @contextlib.contextmanager
     def transaction(
@@ -461,11 +485,15 @@ class Store:
             rest: spans that the block moved from it to the other one.
         """
         connection.execute("begin")
+        committed = False
         try:
             yield connection
             with self._tail.replacing(folded, rest):
                 connection.execute("commit")
-        except BaseException:
+                committed = True
+        except BaseException as error:
+            if committed:
+                self._broken = error  # memory lacks what the file has: read it again
             self._roll_back(connection)
             raise
 
@@ -557,7 +585,10 @@ class Store:
         with self._tending, self._writing:
             if not self._closed:
                 self._disconnect()
-                _open_paths.discard(self.path)
+            elif not self._broken:
+                return
+            self._broken = None
+            _open_paths.discard(self.path)
 
     def __enter__(self) -> "Store":
         return self
@@ -587,7 +618,7 @@ class Store:
         except BaseException:
             self._root.close()
             raise
-        self._broken = False
+        self._broken = None
         self._closed = False
 
     def _remember(self) -> None:
@@ -620,14 +651,23 @@ class Store:
 
     def _revive(self) -> None:
         """Open the file again after an error that left the connection unusable: its write-ahead log has what was
-        acknowledged, and perhaps more, which is then found to be there."""
-        if self._closed and not self._broken:
-            raise StoreError(f"{self.path} is closed")
+        acknowledged, and perhaps more, which is then found to be there.
+
+        Only who tends may do it: a fold that goes on would empty a journal that is written again, and who waits for
+        queries to end holds back those that this would wait for.
+        """
         if self._broken:
-            _log.warning("opening %s again after: %s", self.path, self._failure)
+            _log.warning("opening %s again after: %r", self.path, self._broken)
             if not self._closed:
                 self._disconnect()
             self._connect()
+        self._check_usable()
+
+    def _check_usable(self) -> None:
+        if self._broken:
+            raise StoreError(f"{self.path} must be opened again, which is tried at once; send again")
+        if self._closed:
+            raise StoreError(f"{self.path} is closed")
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
@@ -652,10 +692,10 @@ def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None
                 connection.unregister(name)
 
 
-def _refusal(error: duckdb.Error, path: Path) -> StoreError:
+def _refusal(error: duckdb.Error | MemoryError, path: Path) -> StoreError:
     text = str(error)
     if "No space left" in text or "write all bytes" in text or "File too large" in text:
         return StoreError(f"the disk of {path} is full; make room, and send again")
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
         return StoreError(f"too little memory to write to {path}; send again later")
     return StoreError(f"could not write to {path}: {text.splitlines()[0]}")

@@ -133,6 +133,7 @@ class Waiting:
     def _join(self) -> None:
         """Once for many: joining each small table with those before it takes a third of a commit."""
         if self._loose:
-            small = [self._runs.pop()] if self._runs[-1].num_rows < _RUN_ROWS else []
-            self._runs.append(joined([*small, *self._loose]))
+            small = self._runs[-1:] if self._runs[-1].num_rows < _RUN_ROWS else []
+            run = joined([*small, *self._loose])  # for want of memory it may fail, and then all is as it was
+            self._runs[len(self._runs) - len(small) :] = [run]
             self._loose = []

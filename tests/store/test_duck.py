@@ -259,7 +259,7 @@ class TestQuery:
             versions.append(store.version)
             store.record_rejection("grpc", "bad trace id", 1)
             versions.append(store.version)
-            store._broken = True
+            store._broken = MemoryError()
             store.commit([table(attempt(2))])
             versions.append(store.version)
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError
+from telemetry.store import journal
 from telemetry.store.journal import Source, Waiting, joined, packed
 from tests.support.spans import attempt, foreign, table
 
@@ -45,6 +46,26 @@ def test_small_tables_are_joined() -> None:
 
     assert len(waiting.tables) <= 11
     assert waiting.rows == 1000
+    assert pa.concat_tables(waiting.tables).equals(pa.concat_tables(given))
+
+
+def test_too_little_memory_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tables that cannot be joined now are all still there, and are joined later."""
+    waiting = Waiting(SPANS)
+    given = [SOME.slice(number, 1) for number in range(4)]
+    waiting.add(given[0])
+    assert len(waiting.tables) == 1
+    for one in given[1:]:
+        waiting.add(one)
+
+    def exhausted(_tables: object) -> pa.Table:
+        raise pa.ArrowMemoryError("malloc failed")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(journal, "joined", exhausted)
+        with pytest.raises(MemoryError):
+            len(waiting.tables)
+
     assert pa.concat_tables(waiting.tables).equals(pa.concat_tables(given))
 
 

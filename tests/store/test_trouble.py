@@ -6,17 +6,23 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from telemetry.errors import Overloaded, StoreError
+from telemetry.store import duck, journal
 from telemetry.store import writer as writer_module
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.store.journal import Waiting
 from telemetry.store.retention import Retention
 from telemetry.store.writer import Writer
 from tests.support.spans import attempt, moved, table
@@ -166,3 +172,87 @@ async def test_clock_jumps_ahead_before_pruning(tmp_path: Path, monkeypatch: pyt
         await writer.close()
 
     assert all(begun_ns - 10**9 < now_ns < jumped_ns - 10**17 for now_ns in pruned_at)
+
+
+def test_opened_again_while_queries_are_held_back(tmp_path: Path) -> None:
+    """A commit that must open the file again waits for the compaction that holds queries back; then all go on."""
+
+    class Held(Store):
+        emptied, go_on = threading.Event(), threading.Event()
+
+        def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
+            self.emptied.set()
+            self.go_on.wait()
+            super()._checkpoint(connection)
+
+    with Held.open(tmp_path / "s.duckdb") as store:
+        store.commit([SOME])
+        with ThreadPoolExecutor(3) as threads:
+            compacting = threads.submit(store.compact)
+            store.emptied.wait()
+            asking = threads.submit(store.query, "select count(*) as n from connections")
+            while not store._readers:
+                time.sleep(0.01)
+            store._broken = MemoryError()
+            committing = threads.submit(store.commit, [moved(SOME, 1)])
+            wait([committing], 0.2)  # in which it takes what it takes
+            store.go_on.set()
+            compacted, committed = compacting.result(), committing.result()
+            refusal = asking.exception()
+
+        assert compacted
+        assert committed.stored == SOME.num_rows
+        assert refusal is None or "cancelled" in str(refusal)
+        assert store.info()["connections"] == 200
+
+
+class TestMemory:
+    """A shortage of memory costs a sender one more attempt, and nobody a span."""
+
+    def test_commit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit that finds too little says that it may be tried again, before its spans are on disk or after."""
+        spans = SOME.num_rows
+        with Store.open(tmp_path / "s.duckdb") as store:
+            for module, name in ((duck, "joined"), (duck, "packed"), (Waiting, "add")):
+                with monkeypatch.context() as scarce:
+                    scarce.setattr(module, name, exhausted)
+                    with pytest.raises(StoreError, match="too little memory"):
+                        store.commit([SOME])
+            again = store.commit([SOME])
+            found = store.info()["spans"]
+
+        assert again.stored + again.duplicates == found == spans
+
+    @pytest.mark.parametrize("calls", [0, 1])
+    @pytest.mark.parametrize(
+        ("module", "name"), [(journal, "joined"), (duck, "joined"), (duck, "packed"), (Waiting, "add")]
+    )
+    def test_fold(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int) -> None:
+        """A fold that finds too little, here or there, changes nothing, or is read from the file again."""
+        monkeypatch.setattr(duck, "FOLD_ROWS", 1500)
+        with Store.open(tmp_path / "s.duckdb") as store:
+            for number in range(2):
+                store.commit([moved(SOME, number)])
+            with monkeypatch.context() as scarce:
+                scarce.setattr(module, name, exhausted_after(calls, getattr(module, name)))
+                with contextlib.suppress(StoreError):
+                    store.tend()
+            one_more = store.commit([moved(SOME, 2)]).stored
+            store.tend()
+            found, checks = store.info()["spans"], verify(store)
+        with Store.open(tmp_path / "s.duckdb") as store:
+            reopened = store.info()["spans"]
+
+        assert one_more == SOME.num_rows
+        assert found == reopened == 3 * SOME.num_rows
+        assert all(check.passed for check in checks), checks
+
+
+def exhausted(*_: object) -> None:
+    raise pa.ArrowMemoryError("malloc failed")
+
+
+def exhausted_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Works so many times, and then no more."""
+    left = iter(range(calls))
+    return lambda *arguments: function(*arguments) if next(left, None) is not None else exhausted()
