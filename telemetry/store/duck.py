@@ -236,7 +236,7 @@ class Store:
             each.append(Committed(rest.num_rows, table.num_rows - rest.num_rows))
             entries.accept(transport, rest, each[-1].duplicates)
             start += table.num_rows
-        entries.take_over(ledger)
+        entries.add(ledger)
         arrived = {"ledger": entries.table(self._clock())} if len(entries) else {}
         if keep.any():
             arrived["spans"] = spans = spans if keep.all() else spans.filter(pa.array(keep))

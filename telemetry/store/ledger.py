@@ -80,11 +80,7 @@ class Ledger:
 
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None) -> None:
         """Add spans, or a whole request, that were not taken."""
-        full = len(self._rows) >= MAX_REASONS and (transport, reason) not in self._rows
-        row = self._row(transport, "other" if full else reason)
-        row.requests += 1
-        row.rejected += rejected
-        row.example = row.example or example
+        self._refuse(transport, reason, _Row(requests=1, rejected=rejected, example=example))
 
     def table(self, at_ns: int) -> pa.Table:
         """The rows.
@@ -99,14 +95,17 @@ class Ledger:
         ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
-    def take_over(self, other: "Ledger") -> None:
-        """Add the refusals that `other` holds, and empty it."""
+    def add(self, other: "Ledger") -> None:
+        """Add the refusals that `other` holds."""
         for (transport, reason), row in other._rows.items():
-            mine = self._row(transport, reason)
-            mine.requests += row.requests
-            mine.rejected += row.rejected
-            mine.example = mine.example or row.example
-        other._rows.clear()
+            self._refuse(transport, reason, row)
+
+    def _refuse(self, transport: str, reason: str, more: _Row) -> None:
+        full = len(self._rows) >= MAX_REASONS and (transport, reason) not in self._rows
+        row = self._row(transport, "other" if full else reason)
+        row.requests += more.requests
+        row.rejected += more.rejected
+        row.example = row.example or more.example
 
     def _row(self, transport: str, reason: str) -> _Row:
         return self._rows.setdefault((transport, reason), _Row())

@@ -62,6 +62,9 @@ class Writer:
         self._max_waiting_requests = max_waiting_requests
         self._waiting: deque[_Request] = deque()
         self._refused = Ledger()
+        """What was refused, and is not written down yet."""
+        self._news = False
+        """Whether anything was since a commit was tried last: while they fail, others wait for a request to come."""
         self._in_flight_bytes = 0
         self._in_flight_requests = 0
         self._closing = False
@@ -108,6 +111,7 @@ class Writer:
         with self._changed:
             if not self._closing:
                 self._refused.refuse(transport, reason, rejected, example)
+                self._news = True
                 self._changed.notify()
 
     async def close(self) -> None:
@@ -120,11 +124,10 @@ class Writer:
             await asyncio.to_thread(thread.join)
 
     def _write(self) -> None:
-        while True:
-            group, refused = self._next_group()
-            if not group and not len(refused):
-                return
-            answers = self._commit(group, refused)
+        last = False
+        while not last:
+            group, refused, last = self._next_group()
+            answers = self._commit(group, refused) if group or len(refused) else []
             with self._changed:
                 self._in_flight_requests -= len(group)
                 self._in_flight_bytes -= sum(request.size_bytes for request in group)
@@ -133,33 +136,32 @@ class Writer:
                     request.loop.call_soon_threadsafe(_resolve, request.answer, answer)
                 except RuntimeError:  # its event loop is closed: nobody waits any more
                     _log.warning("nobody waits for the answer to a stored request")
+        if len(self._refused):
+            _log.warning("what was refused at last is not written down, as the store failed")
 
     def _commit(self, group: list[_Request], refused: Ledger) -> list[Committed | IngestError]:
         """Each request's answer. What cannot be stored spoils only its own request."""
         try:
             return list(self.store.commit_each([(request.table, request.transport) for request in group], refused))
-        except DecodeError as error:
-            if len(group) == 1:
-                return [error]
-            return [answer for request in group for answer in self._commit([request], Ledger())]
-        except StoreError as error:
-            return [Overloaded(error.message, retry_after_s=2) for _ in group]
-        except Exception:
-            _log.exception("a commit failed in a way that nobody thought of")
-            return [Overloaded("the store failed; its log says why", retry_after_s=2) for _ in group]
+        except Exception as error:
+            with self._changed:
+                self._refused.add(refused)
+            if isinstance(error, DecodeError) and len(group) > 1:
+                return [answer for request in group for answer in self._commit([request], Ledger())]
+            return [_answer(error)] * len(group)
 
-    def _next_group(self) -> tuple[list[_Request], Ledger]:
-        """Wait for something to commit; nothing means that the writer is closing and nothing waits."""
+    def _next_group(self) -> tuple[list[_Request], Ledger, bool]:
+        """Wait for something to commit, and say whether nothing comes after it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or len(self._refused) or self._closing)
-            refused, self._refused = self._refused, Ledger()
+            self._changed.wait_for(lambda: self._waiting or self._news or self._closing)
+            refused, self._refused, self._news = self._refused, Ledger(), False
             group: list[_Request] = []
             rows = 0
             while self._waiting and (not group or rows + self._waiting[0].table.num_rows <= MAX_BATCH_ROWS):
                 request = self._waiting.popleft()
                 rows += request.table.num_rows
                 group.append(request)
-            return group, refused
+            return group, refused, self._closing and not group
 
     def _tend(self) -> None:
         started_ns = time.time_ns() - time.monotonic_ns()
@@ -176,6 +178,16 @@ class Writer:
                 _log.warning("%s", error.message)
             except Exception:
                 _log.exception("tending the store failed in a way that nobody thought of")
+
+
+def _answer(error: Exception) -> IngestError:
+    """What senders are told of a commit that failed."""
+    if isinstance(error, DecodeError):
+        return error
+    if isinstance(error, StoreError):
+        return Overloaded(error.message, retry_after_s=2)
+    _log.error("a commit failed in a way that nobody thought of", exc_info=error)
+    return Overloaded("the store failed; its log says why", retry_after_s=2)
 
 
 def _resolve(answer: "asyncio.Future[Committed]", result: Committed | IngestError) -> None:

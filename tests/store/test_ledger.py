@@ -29,12 +29,12 @@ def test_a_flood_of_reasons() -> None:
     assert sum(row["rejected"] for row in rows) == 1000
 
 
-def test_take_over() -> None:
-    """Refusals move from the ledger of the waiting to that of the commit, once."""
+def test_add() -> None:
+    """A commit's ledger has the refusals that waited for it; should it fail, they wait on."""
     waiting, commit = Ledger(), Ledger()
     waiting.refuse("grpc", "bad", 2, "x")
     commit.refuse("grpc", "bad", 1, None)
-    commit.take_over(waiting)
+    commit.add(waiting)
 
-    assert len(waiting) == 0
+    assert len(waiting) == 1
     assert [(row["requests"], row["rejected"], row["example"]) for row in commit.table(0).to_pylist()] == [(2, 3, "x")]

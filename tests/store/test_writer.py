@@ -172,6 +172,44 @@ async def test_refusals_are_written_down(store: Gate) -> None:
     assert rows == [{"reason": "unreadable body", "requests": 1, "example": "{"}]
 
 
+async def test_refusals_outlive_a_failed_commit(store: Gate) -> None:
+    """What could not be written down when it was refused is written by the next commit that succeeds, once."""
+    store.failure = StoreError("the disk is full; make room, and send again")
+    store.open_gate.set()
+    writer = Writer(store)
+    writer.refuse("grpc", "bad trace id", 2, "00")
+    await entered(store)
+    with pytest.raises(Overloaded):
+        await writer.submit(table(attempt(1)))
+    store.failure = None
+    await writer.submit(table(attempt(1)))
+    await writer.submit(table(attempt(2)))
+    await writer.close()
+    rows = store.query("select requests, rejected, example from ingest where reason = 'bad trace id'").to_pylist()
+    store.close()
+
+    assert rows == [{"requests": 1, "rejected": 2, "example": "00"}]
+    assert len(store.groups) <= 4, "a disk that is full is not asked again and again"
+
+
+async def test_refusals_beside_an_unstorable_request(store: Gate) -> None:
+    """What a commit was to write down is not forgotten where one of its requests cannot be stored."""
+    writer = Writer(store)
+    first = asyncio.create_task(writer.submit(table(attempt(1))))
+    await entered(store)
+    bad = table([row | {"attributes": "{no json"} for row in attempt(2)])
+    rest = [asyncio.create_task(writer.submit(each)) for each in (bad, table(attempt(3)))]
+    await asyncio.sleep(0)
+    writer.refuse("grpc", "bad trace id", 2)
+    store.open_gate.set()
+    await asyncio.gather(first, *rest, return_exceptions=True)
+    await writer.close()
+    rows = store.query("select requests, rejected from ingest where reason = 'bad trace id'").to_pylist()
+    store.close()
+
+    assert rows == [{"requests": 1, "rejected": 2}]
+
+
 async def test_nothing(store: Gate) -> None:
     """An empty request is answered without a commit."""
     writer = Writer(store)
