@@ -6,6 +6,7 @@ And let the store have a moment without any: the `Turnstile`.
 import contextlib
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -90,6 +91,8 @@ class Reader:
         """
         self._state: contextlib.ExitStack | None = None
         """Ends the snapshot that the first query began."""
+        self._began_s = 0.0
+        """When that was, by the monotonic clock."""
         self.connection = connection
         self.sees_tail = False
         """Whether the connection has views of its own, in which what waits is added to what is stored."""
@@ -104,7 +107,7 @@ class Reader:
         """Answer one statement.
 
         Args:
-            timeout_s: None means no limit.
+            timeout_s: since the first query of those that see the same. None means no limit.
 
         Raises:
             StoreError: the statement cannot be run, was cancelled, took too long, or needs too much memory.
@@ -162,52 +165,62 @@ class Reader:
         with self._busy:
             self.connection.close()
 
-    def _end_after(self, timeout_s: float, done: threading.Event) -> None:
-        wait_s = timeout_s
-        while not done.wait(wait_s):
-            self.connection.interrupt()
-            wait_s = _AGAIN_S
-
     @contextlib.contextmanager
     def _answering(self, timeout_s: float | None) -> Iterator[None]:
         """Ask in the block; what DuckDB raises comes out as StoreError."""
-        done = threading.Event()
-        timer = threading.Thread(target=self._end_after, args=(timeout_s, done), daemon=True) if timeout_s else None
         with self._busy:
             if self._cancelled:
                 raise StoreError("the query was cancelled")
             try:
-                if timer:
-                    timer.start()
                 self._begin()
                 self._in_the_way = False
-                yield
-            except duckdb.Error as error:
+                with self._limited(timeout_s):
+                    yield
+            except (duckdb.Error, MemoryError) as error:
                 self._end()  # some errors end the transaction by themselves
                 raise self._explained(error, timeout_s) from error
-            finally:
-                done.set()
-                if timer and timer.ident:
-                    timer.join()  # so that it interrupts no later query
+
+    @contextlib.contextmanager
+    def _limited(self, timeout_s: float | None) -> Iterator[None]:
+        """Interrupt what runs in the block when it is time."""
+        if timeout_s is None:
+            yield
+            return
+        done = threading.Event()
+
+        def end() -> None:
+            left_s = max(0.0, self._began_s + timeout_s - time.monotonic())
+            while not done.wait(left_s):
+                self.connection.interrupt()
+                left_s = _AGAIN_S
+
+        timer = threading.Thread(target=end, daemon=True)
+        timer.start()
+        try:
+            yield
+        finally:
+            done.set()
+            timer.join()  # so that it interrupts no later query
 
     def _begin(self) -> None:
         if self._state is None:
             with contextlib.ExitStack() as beginning:
                 beginning.enter_context(self._snapshot(self))
                 self._state = beginning.pop_all()
+            self._began_s = time.monotonic()
 
     def _end(self) -> None:
         if self._state is not None:
             self._state.close()
             self._state = None
 
-    def _explained(self, error: duckdb.Error, timeout_s: float | None) -> StoreError:
+    def _explained(self, error: duckdb.Error | MemoryError, timeout_s: float | None) -> StoreError:
         if isinstance(error, duckdb.InterruptException):
-            if self._cancelled:
-                return StoreError("the query was cancelled")
             if self._in_the_way:
                 return StoreError("the query was stopped, because it kept the store from emptying its log")
+            if self._cancelled or timeout_s is None:
+                return StoreError("the query was cancelled")
             return StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range")
-        if isinstance(error, duckdb.OutOfMemoryException):
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
             return StoreError("the query needs more memory than it may have; narrow its time range")
         return StoreError(f"the query failed: {error}")

@@ -119,17 +119,18 @@ class Tail:
             if through_tail:
                 reader.connection.register(_SPANS, self._joined("spans"))
                 if not reader.sees_tail:
+                    execute(reader.connection, "begin")  # all of its views or none
                     for statement in relations.reading():
                         execute(reader.connection, statement)
+                    execute(reader.connection, "commit")
                     reader.sees_tail = True
             execute(reader.connection, "begin transaction read only")
             execute(reader.connection, _LOOK)
 
     def end(self, reader: Reader) -> None:
         """Let go of what waits: an idle connection keeps nothing in memory."""
-        if reader.sees_tail:
-            with contextlib.suppress(duckdb.Error):
-                reader.connection.unregister(_SPANS)
+        with contextlib.suppress(duckdb.Error):
+            reader.connection.unregister(_SPANS)
 
     def _make(self) -> None:
         try:

@@ -131,6 +131,44 @@ def test_one_reader_sees_one_state(tmp_path: Path) -> None:
     assert (first, still, ended, failed) == ((spans, 1), (spans, 1), (3 * spans, 3), (4 * spans, 4))
 
 
+def test_one_limit_for_all_that_sees_one_state(tmp_path: Path) -> None:
+    """A limit counts from the first query, so that a dozen together keep the store no longer than one may."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        reader.query("select 1")
+        reader._began_s -= 3600
+        with pytest.raises(StoreError, match="longer than 3600 s"):
+            reader.query(ENDLESS, timeout_s=3600)
+        assert reader.query("select 1 as one", timeout_s=3600).to_pylist() == [{"one": 1}]
+
+
+def test_interrupted_without_a_limit(tmp_path: Path) -> None:
+    """An interruption that comes from nowhere ends the query with an error like any other."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        timer = threading.Timer(0.2, reader.connection.interrupt)
+        timer.start()
+        with pytest.raises(StoreError, match="cancelled"):
+            reader.query(ENDLESS)
+        timer.join()
+
+
+def test_beginning_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader whose first beginning was interrupted begins as if it were new, also when nothing waits by then."""
+    ask = "select count(*) as n from connections"
+    views = relations.reading()
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader, store.reader() as other:
+        store.commit([table(attempt(1))])
+        with monkeypatch.context() as interrupted:
+            interrupted.setattr(relations, "reading", lambda: [*views[:-1], "select error('interrupted')"])
+            for one in (reader, other):
+                with pytest.raises(StoreError, match="interrupted"):
+                    one.query(ask)
+        waiting = reader.query(ask).to_pylist()
+        store.tend(now=True)
+        folded = other.query(ask).to_pylist()
+
+    assert waiting == folded == [{"n": 1}]
+
+
 def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is put together once, however often the store is tended with nothing to do; a commit adds to it."""
     made = 0
