@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import duckdb
 import numpy as np
@@ -56,6 +56,8 @@ COMMIT_PATIENCE_S: Final = 5.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
 """In vain, before that is called trouble."""
+MOST_TRIES: Final = 6
+"""In vain, before a copy of the file is given up: the last one is as patient as any."""
 UNSORTED_IDS: Final = 4 * FOLD_ROWS
 """Entries of ids that may be without order: looking through so many takes a millisecond ..."""
 UNSORTED_SHARE: Final = 8
@@ -81,6 +83,18 @@ class Committed:
     stored: int
     duplicates: int
     """Spans that were there already, or twice in the commit; dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A file that no checkpoint changes."""
+
+    descriptor: int
+    """Of the file, for reading with an offset."""
+    size_bytes: int
+    spans: int
+    stopping: threading.Event
+    """Set when the store wants to close it, and waits."""
 
 
 class Store:
@@ -114,6 +128,13 @@ class Store:
         """How often a compaction found a query in its way since the last one that did not."""
         self._compact_at_s = 0.0
         """Not before, by the monotonic clock."""
+        self._file: BinaryIO | None = None
+        """For copies. Open for as long as the store is: closing any handle of a file lets go of DuckDB's lock on it."""
+        self._thawed = threading.Event()
+        """Unset while the file is copied: then no checkpoint may change it."""
+        self._thawed.set()
+        self._stopping = threading.Event()
+        """Asks who copies it to end, as the file is going to be closed."""
         self._turnstile = Turnstile()
         self._readable: set[str] = set()
         """JSON texts that DuckDB reads."""
@@ -322,6 +343,8 @@ class Store:
         with self.maintained() as connection:
             if self._fold_due(connection, now=now):
                 self._sort_ids(connection)
+            if not self._thawed.is_set():
+                return
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
             due = self._obstructed or self.wal_bytes >= LONG_WAL_BYTES
@@ -345,9 +368,12 @@ class Store:
             return self._compact(connection)
 
     def _compact(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        if not self._thawed.is_set():
+            self.room_owed = True
+            return False
         patience_s = min(PATIENCE_S * 2**self._obstructed, MOST_PATIENCE_S)
         urge = self._stop_queries if self.wal_bytes >= MOST_WAL_BYTES else None
-        with self._turnstile.emptied(patience_s, urge) as empty:
+        with self._turnstile.emptied(patience_s, hurry=self._folding_lags, urge=urge) as empty:
             if empty:
                 self._checkpoint(connection)  # what it writes, nobody waits for
                 with self._writing, self._readers_lock:
@@ -360,10 +386,43 @@ class Store:
         self._compact_at_s = time.monotonic() + (0.0 if empty else min(REST * patience_s, MOST_REST_S))
         return empty
 
+    def _folding_lags(self) -> bool:
+        return self._waiting_share() >= MOST_WAITING / 2
+
     def _stop_queries(self) -> None:
         with self._readers_lock:
             for reader in self._readers:
                 reader.stop()
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[Frozen]:
+        """Leave the file as it is in the block, with all that was committed before; commits, folds and queries go on.
+
+        DuckDB writes what is new into free blocks and the log, and makes it part of the file by a checkpoint: without
+        one, the file stays what it was. The log grows meanwhile.
+
+        Raises:
+            StoreError: queries that run on and on prevent the checkpoint before it, for minutes.
+        """
+        frozen = self._freeze()
+        try:
+            yield frozen
+        finally:
+            self._thawed.set()
+
+    def _freeze(self) -> Frozen:
+        while True:
+            self._thawed.wait()
+            with self.maintained() as connection:
+                self.fold(connection)
+                if self._compact(connection):
+                    self._thawed.clear()
+                    spans = execute(connection, "select count(*) from stored.spans").fetchall()[0][0]
+                    assert self._file
+                    return Frozen(self._file.fileno(), self.path.stat().st_size, spans, self._stopping)
+                if self._obstructed >= MOST_TRIES:
+                    raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
+            self._stopping.wait(max(0.0, self._compact_at_s - time.monotonic()))
 
     @property
     def trouble(self) -> str | None:
@@ -602,6 +661,8 @@ class Store:
         )
         try:
             opening.prepare(self._root, self.path, read_only=self.read_only)
+            self._file = self.path.open("rb")
+            self._stopping.clear()
             self._writer = self._root.cursor()
             self._tail = Tail(self._root.cursor())
             self._openings += 1
@@ -612,11 +673,10 @@ class Store:
             if not self.read_only:
                 self._remember()
                 pa.array([0])  # loads pandas, a second or two that the first request should not wait
-        except duckdb.Error as error:
-            self._root.close()
-            raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error
-        except BaseException:
-            self._root.close()
+        except BaseException as error:
+            self._let_go()
+            if isinstance(error, duckdb.Error):
+                raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error
             raise
         self._broken = None
         self._closed = False
@@ -646,8 +706,16 @@ class Store:
             reader.cancel()
         for reader in readers:
             reader.close()
+        self._stopping.set()
+        self._thawed.wait()
         self._writer.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._root.close()
+        if self._file:
+            self._file.close()
+        self._file = None
 
     def _revive(self) -> None:
         """Open the file again after an error that left the connection unusable: its write-ahead log has what was

@@ -35,7 +35,6 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
             path.parent.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
-        connection.execute(f"set allowed_directories = [{_quoted(scratch(path))}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         return connection
@@ -43,11 +42,6 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
     except duckdb.Error as error:
         raise _translated(error, path) from error
-
-
-def scratch(path: Path) -> Path:
-    """The one folder beside the file that its statements may write: backups are made there."""
-    return path.with_name(path.name + ".backup")
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
@@ -171,10 +165,6 @@ def _meaning(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
         "select view_name, sql from duckdb_views() where schema_name = 'definition'"
     ).fetchall()
     return {name: sql.rpartition(") SELECT ")[0] for name, sql in defined if "WITH merged AS (" in sql}
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _translated(error: duckdb.Error, path: Path) -> StoreError:

@@ -49,16 +49,22 @@ class Turnstile:
                 self._changed.notify_all()
 
     @contextlib.contextmanager
-    def emptied(self, patience_s: float, urge: Callable[[], None] | None = None) -> Iterator[bool]:
+    def emptied(
+        self, patience_s: float, *, hurry: Callable[[], bool] = lambda: False, urge: Callable[[], None] | None = None
+    ) -> Iterator[bool]:
         """Let nobody read in the block, or say that somebody does. One thread at a time.
 
         Args:
             patience_s: how long to hold new queries back while those that run come to their end.
+            hurry: whether to wait no longer.
             urge: asks those that still run to end; None leaves them alone.
         """
         with self._changed:
             self._held = True
-            empty = self._changed.wait_for(lambda: not self._inside, patience_s)
+            until_s = time.monotonic() + patience_s
+            while self._inside and time.monotonic() < until_s and not hurry():
+                self._changed.wait(_AGAIN_S)
+            empty = not self._inside
             for _ in range(_URGED_TIMES):
                 if empty or urge is None:
                     break

@@ -1,15 +1,23 @@
 """A backup is a whole store, as it was at one moment, or is not there."""
 
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from telemetry.errors import StoreError
-from telemetry.store import opening
+from telemetry.store import backup as backup_module
+from telemetry.store import duck
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
-from tests.support.spans import attempt, foreign, table
+from telemetry.store.retention import DAY_NS, Retention, prune
+from tests.support.spans import T0, attempt, foreign, table
 
 RELATIONS = ("spans", "connections", "steps", "sessions", "episodes", "samples", "ingest")
 
@@ -40,7 +48,6 @@ def test_equal(tmp_path: Path) -> None:
     assert all(check.passed for check in checks), checks
     assert after.stored > 0
     assert again.stored == 0
-    assert not opening.scratch(tmp_path / "s.duckdb").exists()
 
 
 def test_existing_target(tmp_path: Path) -> None:
@@ -60,3 +67,98 @@ def test_unwritable_target(tmp_path: Path) -> None:
         backup(store, tmp_path / "file" / "s.duckdb")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "s.duckdb"]
+
+
+def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Act once while a backup copies the file, after its first piece."""
+    pread = os.pread
+
+    def read(descriptor: int, length: int, offset: int) -> bytes:
+        if offset == backup_module._PIECE_BYTES:
+            act()
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(backup_module, "_PIECE_BYTES", 64 * 1024)
+    monkeypatch.setattr(os, "pread", read)
+
+
+def test_all_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile spans are committed, folded and forgotten; the backup is what was there before, and sound."""
+    some = [table(*(attempt(n) for n in range(start, start + 50))) for start in (1, 51)]
+    during: list[object] = []
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit(some[:1])
+
+        def act() -> None:
+            store.commit(some[1:])
+            store.tend(now=True)
+            during.extend([store.info()["waiting_spans"], store.compact(), store.wal_bytes > 0])
+            during.append(prune(store, Retention(days=1), now_ns=T0 + 3 * DAY_NS).attempts)
+
+        in_the_middle(monkeypatch, act)
+        made = backup(store, tmp_path / "copy.duckdb")
+        owed = store.room_owed
+        store.tend(now=True)
+        left, log_bytes = store.info()["spans"], store.wal_bytes
+    with Store.open(made) as copy:
+        found, checks = copy.info()["spans"], verify(copy)
+
+    assert during == [0, False, True, 100]
+    assert owed
+    assert (left, log_bytes) == (0, 0)
+    assert found == some[0].num_rows
+    assert all(check.passed for check in checks), checks
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    """One waits for the other; both are whole."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(*(attempt(n) for n in range(1, 50)))])
+        with ThreadPoolExecutor(2) as threads:
+            made = list(threads.map(lambda name: backup(store, tmp_path / name), ("a.duckdb", "b.duckdb")))
+    for path in made:
+        with Store.open(path) as copy:
+            assert all(check.passed for check in verify(copy))
+
+
+def test_still_locked(tmp_path: Path) -> None:
+    """Copying the file does not open it to other processes."""
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store:
+        backup(store, tmp_path / "copy.duckdb")
+        other = [sys.executable, "-c", f"import duckdb; duckdb.connect({str(path)!r})"]
+        opened = subprocess.run(other, capture_output=True, text=True)
+
+    assert "Could not set lock" in opened.stderr
+
+
+def test_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that closes does not wait for a long backup, which is given up and leaves nothing."""
+    store = Store.open(tmp_path / "s.duckdb")
+    store.commit([table(*(attempt(n) for n in range(1, 50)))])
+    closing = threading.Thread(target=store.close)
+
+    def act() -> None:
+        closing.start()
+        store._stopping.wait()
+
+    in_the_middle(monkeypatch, act)
+    with pytest.raises(StoreError, match="given up, as the store is closing"):
+        backup(store, tmp_path / "copy.duckdb")
+    closing.join()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["s.duckdb"]
+
+
+def test_queries_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that goes on for longer than anyone waits prevents it, and the error says so; afterwards it is made."""
+    monkeypatch.setattr(duck, "PATIENCE_S", 0.0)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(*(attempt(n) for n in range(1, 50)))])
+        with (
+            store.reader() as reader,
+            reader.batches("select name from spans", rows=10),
+            pytest.raises(StoreError, match="cannot be copied: queries run on and on"),
+        ):
+            backup(store, tmp_path / "copy.duckdb")
+        assert backup(store, tmp_path / "copy.duckdb").exists()

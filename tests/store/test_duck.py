@@ -117,6 +117,16 @@ class TestCommit:
             assert store.commit([table(attempt(1))]).stored > 0
             assert all(check.passed for check in verify(store))
 
+    def test_impatient(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit that would have to wait long for folding to catch up is refused, and succeeds later."""
+        monkeypatch.setattr(duck, "COMMIT_PATIENCE_S", 0.0)
+        with Store.open(path) as store:
+            store.commit([table(attempt(1))])
+            monkeypatch.setattr(duck, "MOST_WAITING", 0)
+            with store.maintained(), pytest.raises(StoreError, match="busy by its own upkeep; send again later"):
+                store.commit([table(attempt(2))])
+            assert store.commit([table(attempt(2))]).stored > 0
+
     def test_read_only(self, path: Path) -> None:
         """A store that is open for reading refuses spans."""
         Store.open(path).close()

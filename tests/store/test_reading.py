@@ -217,6 +217,13 @@ class TestTurnstile:
         with turnstile.passed(), turnstile.emptied(0) as empty, turnstile.passed():
             assert not empty
 
+    def test_hurried(self) -> None:
+        """Patience ends when there is no time for it."""
+        turnstile = Turnstile()
+        hurries = iter([False, False, True])
+        with turnstile.passed(), turnstile.emptied(1e9, hurry=lambda: next(hurries)) as empty:
+            assert not empty
+
     def test_urged(self) -> None:
         """Who is asked to leave, and does, is waited for."""
         turnstile = Turnstile()
@@ -230,6 +237,6 @@ class TestTurnstile:
         asking = threading.Thread(target=read)
         asking.start()
         inside.wait()
-        with turnstile.emptied(0, leave.set) as empty:
+        with turnstile.emptied(0, urge=leave.set) as empty:
             assert empty
         asking.join()
