@@ -25,9 +25,10 @@ from telemetry.store import opening, relations
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.parsing import execute
-from telemetry.store.reading import Reader, Turnstile
+from telemetry.store.reading import Reader
 from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
 from telemetry.store.tail import Tail
+from telemetry.store.turnstile import Turnstile
 
 FOLD_ROWS: Final = 122_880
 """Waiting spans that make a fold worthwhile: one row group of DuckDB.
@@ -44,14 +45,6 @@ LONG_WAL_BYTES: Final = 2 * CHECKPOINT_WAL_BYTES
 """From here on queries wait for a checkpoint, which those that began before a fold prevent."""
 MOST_WAL_BYTES: Final = 4 * CHECKPOINT_WAL_BYTES
 """From here on queries that do not end by themselves are stopped for it."""
-PATIENCE_S: Final = 1.0
-"""How long new queries are held back while those that run may end, at first; then twice as long each time ..."""
-MOST_PATIENCE_S: Final = 32.0
-"""... until no query of a page, which may take 30 s, can prevent it."""
-REST: Final = 8
-"""Queries go on for so many times as long before they are held back again ..."""
-MOST_REST_S: Final = 60.0
-"""... so that the log grows by no more than a minute's spans past its limit."""
 COMMIT_PATIENCE_S: Final = 5.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
@@ -124,10 +117,6 @@ class Store:
         """Why the file must be opened again before it is written."""
         self.room_owed = True
         """Whether the file may hold the room of deleted rows, for `compact` to give back."""
-        self._obstructed = 0
-        """How often a compaction found a query in its way since the last one that did not."""
-        self._compact_at_s = 0.0
-        """Not before, by the monotonic clock."""
         self._file: BinaryIO | None = None
         """For copies. Open for as long as the store is: closing any handle of a file lets go of DuckDB's lock on it."""
         self._thawed = threading.Event()
@@ -347,8 +336,8 @@ class Store:
                 return
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
-            due = self._obstructed or self.wal_bytes >= LONG_WAL_BYTES
-            if due and time.monotonic() >= self._compact_at_s:
+            due = self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
+            if due and not self._turnstile.rest_s:
                 self._compact(connection)
 
     def compact(self) -> bool:
@@ -371,9 +360,8 @@ class Store:
         if not self._thawed.is_set():
             self.room_owed = True
             return False
-        patience_s = min(PATIENCE_S * 2**self._obstructed, MOST_PATIENCE_S)
         urge = self._stop_queries if self.wal_bytes >= MOST_WAL_BYTES else None
-        with self._turnstile.emptied(patience_s, hurry=self._folding_lags, urge=urge) as empty:
+        with self._turnstile.emptied(hurry=self._folding_lags, urge=urge) as empty:
             if empty:
                 self._checkpoint(connection)  # what it writes, nobody waits for
                 with self._writing, self._readers_lock:
@@ -381,9 +369,7 @@ class Store:
                     connection.execute("insert into stored.held values (1)")
                     connection.execute("delete from stored.held")
                     connection.execute("checkpoint")
-        self._obstructed = 0 if empty else self._obstructed + 1
         self.room_owed = not empty
-        self._compact_at_s = time.monotonic() + (0.0 if empty else min(REST * patience_s, MOST_REST_S))
         return empty
 
     def _folding_lags(self) -> bool:
@@ -420,17 +406,17 @@ class Store:
                     spans = execute(connection, "select count(*) from stored.spans").fetchall()[0][0]
                     assert self._file
                     return Frozen(self._file.fileno(), self.path.stat().st_size, spans, self._stopping)
-                if self._obstructed >= MOST_TRIES:
+                if self._turnstile.obstructed >= MOST_TRIES:
                     raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
-            self._stopping.wait(max(0.0, self._compact_at_s - time.monotonic()))
+            self._stopping.wait(self._turnstile.rest_s)
 
     @property
     def trouble(self) -> str | None:
         """What failed last, or cannot be done: folding, a checkpoint, pruning. None means that all is well."""
-        if self._failure or self._obstructed < TRIES:
+        if self._failure or self._turnstile.obstructed < TRIES:
             return self._failure
         return (
-            f"queries run on and on, so that the file cannot be compacted, tried {self._obstructed} times, "
+            f"queries run on and on, so that the file cannot be compacted, tried {self._turnstile.obstructed} times, "
             f"and its log has {self.wal_bytes / 1e6:.0f} MB; end long exports and reports"
         )
 

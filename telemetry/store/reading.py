@@ -1,7 +1,4 @@
-"""Answer queries on a connection of their own, within a time, until cancelled; they cannot write.
-
-And let the store have a moment without any: the `Turnstile`.
-"""
+"""Answer queries on a connection of their own, within a time, until cancelled; they cannot write."""
 
 import contextlib
 import re
@@ -19,65 +16,11 @@ from telemetry.store.parsing import execute
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
-_URGED_TIMES: Final = 100
 _NO_ROWS: Final = "only a statement that answers with rows can be asked"
 
 # DuckDB proposes a relation, which saves a copy of the rows and binds the statement twice. A report has few rows, and
 # binding it takes a quarter of its time in a small store; `Reader.batches`, for many rows, makes a relation.
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning, module=re.escape(__name__))
-
-
-class Turnstile:
-    """Counts the queries that read, and holds new ones back when the store needs none to. Any thread may call it."""
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._held = False
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def passed(self) -> Iterator[None]:
-        """Read in the block; waits to begin while others are held back."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def emptied(
-        self, patience_s: float, *, hurry: Callable[[], bool] = lambda: False, urge: Callable[[], None] | None = None
-    ) -> Iterator[bool]:
-        """Let nobody read in the block, or say that somebody does. One thread at a time.
-
-        Args:
-            patience_s: how long to hold new queries back while those that run come to their end.
-            hurry: whether to wait no longer.
-            urge: asks those that still run to end; None leaves them alone.
-        """
-        with self._changed:
-            self._held = True
-            until_s = time.monotonic() + patience_s
-            while self._inside and time.monotonic() < until_s and not hurry():
-                self._changed.wait(_AGAIN_S)
-            empty = not self._inside
-            for _ in range(_URGED_TIMES):
-                if empty or urge is None:
-                    break
-                urge()
-                empty = self._changed.wait_for(lambda: not self._inside, _AGAIN_S)
-            self._held = empty
-            self._changed.notify_all()
-        try:
-            yield empty
-        finally:
-            with self._changed:
-                self._held = False
-                self._changed.notify_all()
 
 
 class Reader:

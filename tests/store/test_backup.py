@@ -12,7 +12,7 @@ import pytest
 
 from telemetry.errors import StoreError
 from telemetry.store import backup as backup_module
-from telemetry.store import duck
+from telemetry.store import turnstile
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
@@ -152,7 +152,7 @@ def test_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_queries_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query that goes on for longer than anyone waits prevents it, and the error says so; afterwards it is made."""
-    monkeypatch.setattr(duck, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(turnstile, "PATIENCE_S", 0.0)
     with Store.open(tmp_path / "s.duckdb") as store:
         store.commit([table(*(attempt(n) for n in range(1, 50)))])
         with (

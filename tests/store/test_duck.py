@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, StoreError
-from telemetry.store import duck
+from telemetry.store import duck, turnstile
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.reading import Reader
@@ -205,7 +205,7 @@ class TestCompaction:
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(duck, "PATIENCE_S", 0.0)
+        monkeypatch.setattr(turnstile, "PATIENCE_S", 0.0)
 
     def test_room_is_given_back_later(self, path: Path) -> None:
         """While a query prevents it nothing more is forgotten and the trouble is told; afterwards tending does it."""

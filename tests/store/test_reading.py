@@ -9,7 +9,6 @@ import pytest
 from telemetry.errors import StoreError
 from telemetry.store import relations
 from telemetry.store.duck import Store
-from telemetry.store.reading import Turnstile
 from tests.support.spans import attempt, table
 
 ENDLESS = "select count(*) from range(100000000) a, range(100000000) b"
@@ -190,53 +189,3 @@ def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.
         assert made == 1
         store.tend(now=True)
         assert store.query("select count(*) as n from connections").to_pylist() == [{"n": 2}]
-
-
-class TestTurnstile:
-    def test_empty(self) -> None:
-        """Nobody inside: the block has its moment, and who comes meanwhile waits until it is over."""
-        turnstile = Turnstile()
-        order: list[str] = []
-
-        def read() -> None:
-            with turnstile.passed():
-                order.append("read")
-
-        asking = threading.Thread(target=read)
-        with turnstile.emptied(0) as empty:
-            asking.start()
-            order.append("alone")
-        asking.join()
-
-        assert empty
-        assert order == ["alone", "read"]
-
-    def test_somebody_stays(self) -> None:
-        """Somebody who does not leave in time prevents it, and nobody is held back any longer."""
-        turnstile = Turnstile()
-        with turnstile.passed(), turnstile.emptied(0) as empty, turnstile.passed():
-            assert not empty
-
-    def test_hurried(self) -> None:
-        """Patience ends when there is no time for it."""
-        turnstile = Turnstile()
-        hurries = iter([False, False, True])
-        with turnstile.passed(), turnstile.emptied(1e9, hurry=lambda: next(hurries)) as empty:
-            assert not empty
-
-    def test_urged(self) -> None:
-        """Who is asked to leave, and does, is waited for."""
-        turnstile = Turnstile()
-        inside, leave = threading.Event(), threading.Event()
-
-        def read() -> None:
-            with turnstile.passed():
-                inside.set()
-                leave.wait()
-
-        asking = threading.Thread(target=read)
-        asking.start()
-        inside.wait()
-        with turnstile.emptied(0, urge=leave.set) as empty:
-            assert empty
-        asking.join()
