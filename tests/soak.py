@@ -1,6 +1,6 @@
 """Hold a server at half its speed for an hour: `python -m tests.soak [minutes]`, `make soak`.
 
-Senders keep a rate while readers ask for reports and stories, and the store prunes by size and compacts.
+Senders keep a rate while readers ask for reports, stories and backups, and the store prunes by size and compacts.
 Memory and file must stay flat, acknowledgements quick, and what was acknowledged must be there, once.
 The exit code is 1 where one of these does not hold; the figures go to `bench/results/`.
 """
@@ -42,6 +42,8 @@ SAMPLE_S = 10.0
 COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms")
 WIDTH = max(map(len, COLUMNS))
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
+BACKUP_EVERY = 300
+"""Questions: every few minutes."""
 LAST_S = 20.0
 """What was acknowledged so lately is counted in the file: much less than what is kept."""
 GROWTH = 1.15
@@ -60,6 +62,7 @@ class Seen:
     errors: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     slowest_answer_s: float = 0.0
+    slowest_backup_s: float = 0.0
 
 
 class Sender:
@@ -121,7 +124,7 @@ class Sender:
 
 
 async def read(url: str, seen: Seen) -> None:
-    """Ask for a report or a story, one after the other, until cancelled."""
+    """Ask for a report or a story, one after the other, and now and then for a backup, until cancelled."""
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         number = 0
         while True:
@@ -132,9 +135,17 @@ async def read(url: str, seen: Seen) -> None:
                 recent = (await client.get("/api/reports/recent?since=2m&format=json")).json().get("rows")
                 name = "story"
                 asked = f"/api/sessions/{recent[-1]['attempt_id']}" if recent else "/api/health"
+            if number % BACKUP_EVERY == 0:
+                name, asked = "backup", "/api/store/backup"
             began = time.perf_counter()
-            answer = await client.get(asked)
-            seen.slowest_answer_s = max(seen.slowest_answer_s, time.perf_counter() - began)
+            async with client.stream("GET", asked) as answer:
+                async for _ in answer.aiter_raw():
+                    pass
+            took_s = time.perf_counter() - began
+            if name == "backup":
+                seen.slowest_backup_s = max(seen.slowest_backup_s, took_s)
+            else:
+                seen.slowest_answer_s = max(seen.slowest_answer_s, took_s)
             seen.answers[f"{name} {answer.status_code}"] += 1
             await asyncio.sleep(0.5)
 
@@ -205,6 +216,7 @@ async def soak(path: Path, process: subprocess.Popen[bytes], minutes: float) -> 
         "errors_tried_again": dict(seen.errors),
         "answers_to_readers": dict(sorted(seen.answers.items())),
         "slowest_answer_s": round(seen.slowest_answer_s, 2),
+        "slowest_backup_s": round(seen.slowest_backup_s, 2),
         "trouble": trouble,
         "samples": samples,
         "last": last,
