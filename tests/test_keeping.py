@@ -165,6 +165,9 @@ def test_repro_prints_a_scenario(path: Path, tmp_path: Path) -> None:
 async def test_a_running_server_is_asked(path: Path, tmp_path: Path) -> None:
     """While a server holds the store, info, verify, backup and capsules go through it; pruning is left to it."""
     target, file = tmp_path / "backup.duckdb", tmp_path / "case.html"
+    killed = tmp_path / ".store.duckdb.backup-x"  # while it made a backup
+    killed.mkdir()
+    (killed / "store.duckdb.partial").touch()
 
     async with serving(path, Doors(grpc_port=0, http_port=0, pages_port=0)):
         info = await asyncio.to_thread(run, "store", "info", "--store", path, "--format", "json")

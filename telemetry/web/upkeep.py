@@ -4,6 +4,8 @@ Only the process that owns the file can. One such request runs at a time; the ot
 """
 
 import asyncio
+import glob
+import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,9 @@ from telemetry.store.duck import Store
 def routes(store: Store) -> list[Route]:
     """The paths below `/api/store/`."""
     turn = asyncio.Lock()
+    prefix = f".{store.path.name}.backup-"
+    for left in store.path.parent.glob(f"{glob.escape(prefix)}*"):  # by a server that was killed: the store is ours now
+        shutil.rmtree(left, ignore_errors=True)
 
     async def checks(request: Request) -> Response:
         async with turn:
@@ -28,7 +33,7 @@ def routes(store: Store) -> list[Route]:
         return JSONResponse([asdict(check) for check in found])
 
     async def copy(request: Request) -> Response:
-        folder = tempfile.TemporaryDirectory(prefix=f".{store.path.name}.", dir=store.path.parent)
+        folder = tempfile.TemporaryDirectory(prefix=prefix, dir=store.path.parent)
         try:
             async with turn:
                 made = await asyncio.to_thread(backup, store, Path(folder.name) / store.path.name)
