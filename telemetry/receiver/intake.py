@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.scanner import Undecoded, decode_together
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
+_Answer = asyncio.Future[Decoded | Exception]
 
 DECODE_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 """Of bodies that are decoded as one: some 15,000 spans, 50 ms. A larger body is decoded alone."""
@@ -95,7 +95,7 @@ class Intake:
         self._clock = clock
         self._requests = 0
         self._bytes = 0
-        self._waiting: deque[tuple[Undecoded, asyncio.Future[Decoded]]] = deque()
+        self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
         decode_together(
@@ -119,6 +119,8 @@ class Intake:
     @contextmanager
     def room(self) -> Iterator[Callable[[int], None]]:
         """Room for one request; the function it gives takes room for so many more bytes of it.
+
+        `traces` and `not_kept` return, however they end, when nothing works on the body any more.
 
         Raises:
             Overloaded: too many requests, or too many bytes, are under way.
@@ -165,36 +167,51 @@ class Intake:
             DecodeError: the body is unreadable.
         """
         async with self._thread:
-            response, count = await asyncio.to_thread(not_kept_response, signal, body, encoding)
+            work = asyncio.get_running_loop().run_in_executor(None, not_kept_response, signal, body, encoding)
+            await _ended(work)
+        response, count = work.result()
         if count:
             self._writer.refuse(transport, f"{signal} are not kept", count)
         return response
 
     async def _decoded(self, request: Undecoded) -> Decoded:
-        answer: asyncio.Future[Decoded] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
+        answer: _Answer = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = request
         if self._decoding is None:
             self._decoding = asyncio.create_task(self._decode())
-        return await answer
+        try:
+            await asyncio.wait([answer])
+        except asyncio.CancelledError:
+            if self._waiting.pop(answer, None) is None:
+                await _ended(answer)
+            raise
+        outcome = answer.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _decode(self) -> None:
         """Decode until nothing waits."""
-        while self._waiting:
-            group = [self._waiting.popleft()]
-            size = len(group[0][0].body)
-            while self._waiting and size + len(self._waiting[0][0].body) <= DECODE_TOGETHER_BYTES:
-                group.append(self._waiting.popleft())
-                size += len(group[-1][0].body)
+        while True:
             async with self._thread:
-                found = await _outcomes([request for request, _ in group])
-            for (_, answer), outcome in zip(group, found, strict=True):
-                if answer.done():
-                    continue  # its sender has gone
-                if isinstance(outcome, Decoded):
-                    answer.set_result(outcome)
-                else:
-                    answer.set_exception(outcome)
+                if not self._waiting:
+                    break
+                await self._decode_together()
         self._decoding = None
+
+    async def _decode_together(self) -> None:
+        """Decode those that have waited longest."""
+        group: dict[_Answer, Undecoded] = {}
+        size = 0
+        for answer, request in self._waiting.items():
+            size += len(request.body)
+            if group and size > DECODE_TOGETHER_BYTES:
+                break
+            group[answer] = request
+        for answer in group:
+            del self._waiting[answer]
+        for answer, outcome in zip(group, await _outcomes([*group.values()]), strict=True):
+            answer.set_result(outcome)
 
     def refused(self, transport: Transport, error: Exception) -> None:
         """Write down that a whole request was refused: senders may never tell anyone.
@@ -210,6 +227,23 @@ async def _outcomes(requests: Sequence[Undecoded]) -> Sequence[Decoded | Excepti
         return await asyncio.to_thread(decode_together, requests)
     except Exception as error:
         return [error] * len(requests)
+
+
+async def _ended(work: asyncio.Future[Any]) -> None:
+    """Wait for work on a thread; who is cancelled leaves when it is done, because it keeps its memory until then.
+
+    Raises:
+        CancelledError: once the work is done.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        work.exception()  # nobody is left to ask for it
+        raise cancelled
 
 
 def _digest(token: str) -> bytes:

@@ -17,9 +17,11 @@ from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from telemetry.errors import Overloaded, ServerError
+from telemetry.receiver import intake
 from telemetry.receiver.grpc import serve
 from telemetry.receiver.intake import Limits
 from telemetry.receiver.tls import Tls
+from tests.receiver.test_intake import Held
 from tests.support.otlp import Request, request, span
 from tests.support.receiving import KeptSpans
 
@@ -210,3 +212,21 @@ async def test_stop_finishes_what_was_begun() -> None:
 
         assert await sending == b""
         await stopping
+
+
+async def test_stop_waits_for_what_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cancels again and again while a message is decoded gets no more room; a stop then ends with the decoding."""
+    served, held = await serve(KeptSpans(), "127.0.0.1", 0, limits=Limits(max_requests=1)), Held()
+    monkeypatch.setattr(intake, "decode_together", held)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as made:
+        gone = made.unary_unary(EXPORT)(request(span()).SerializeToString())
+        await held.entered.wait()
+        gone.cancel()
+        errors = [await refused(made, request(span()).SerializeToString()) for _ in range(3)]
+        stopping = asyncio.create_task(served.stop(0))
+        await asyncio.sleep(0)
+        held.let.set()
+        await stopping
+
+    assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+    assert held.groups == [1]

@@ -1,15 +1,15 @@
-"""Requests are decoded beside the event loop, those that wait together as one."""
+"""Requests are decoded beside the event loop, those that wait together as one, and counted while they need memory."""
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import pytest
 
-from telemetry.errors import DecodeError
+from telemetry.errors import DecodeError, Overloaded
 from telemetry.receiver import intake, scanner
-from telemetry.receiver.intake import Intake
+from telemetry.receiver.intake import Intake, Limits
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans
 
@@ -17,19 +17,20 @@ GOOD = request(span()).SerializeToString()
 
 
 class Held:
-    """Decodes when it is let; keeps how many requests came together."""
+    """Decodes when it is let, or does other work; keeps how many requests came together."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[..., Any] = scanner.decode_together) -> None:
         self.groups: list[int] = []
+        self._work = work
         self.entered = asyncio.Event()
         self.let = threading.Event()
         self._loop = asyncio.get_running_loop()
 
-    def __call__(self, requests: Sequence[scanner.Undecoded]) -> Any:
+    def __call__(self, requests: Sequence[Any], *more: Any) -> Any:
         self.groups.append(len(requests))
         self._loop.call_soon_threadsafe(self.entered.set)
-        self.let.wait(60)
-        return scanner.decode_together(requests)
+        self.let.wait(10)
+        return self._work(requests, *more)
 
 
 async def test_requests_that_wait_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +75,59 @@ async def test_a_sender_that_leaves_spoils_nothing(monkeypatch: pytest.MonkeyPat
 
     assert held.groups == [2]
     assert len(writer.tables) == 1
+
+
+async def test_a_sender_that_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose sender leaves while it waits leaves at once, and is never decoded."""
+    writer = KeptSpans()
+    door, held = Intake(writer), Held()
+    monkeypatch.setattr(intake, "decode_together", held)
+    first = asyncio.create_task(door.traces(GOOD, "protobuf", "grpc"))
+    await held.entered.wait()
+    gone, stays = (asyncio.create_task(door.traces(GOOD, "protobuf", "grpc")) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    waiting = len(door._waiting)
+    held.let.set()
+    await asyncio.gather(first, stays)
+
+    assert waiting == 1
+    assert held.groups == [1, 1]
+    assert len(writer.tables) == 2
+
+
+@pytest.mark.parametrize("body", [GOOD, b"\xff"], ids=["readable", "unreadable"])
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+async def test_room_until_nothing_works_on_it(
+    monkeypatch: pytest.MonkeyPatch, signal: Literal["traces", "logs"], body: bytes
+) -> None:
+    """A body that a thread works on is counted until that ends, however often its sender leaves."""
+    door = Intake(KeptSpans(), limits=Limits(max_requests=2, max_bytes=len(body)))
+    name = "decode_together" if signal == "traces" else "not_kept_response"
+    held = Held(getattr(intake, name))
+    monkeypatch.setattr(intake, name, held)
+
+    async def send() -> Any:
+        with door.room() as take:
+            take(len(body))
+            if signal == "traces":
+                return await door.traces(body, "protobuf", "grpc")
+            return await door.not_kept(signal, body, "protobuf", "grpc")
+
+    gone = asyncio.create_task(send())
+    await held.entered.wait()
+    for _ in range(3):
+        gone.cancel()
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await send()
+    held.let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+    with door.room() as take:
+        take(len(body))
 
 
 async def test_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
