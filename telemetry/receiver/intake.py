@@ -210,8 +210,12 @@ class Intake:
             group[answer] = request
         for answer in group:
             del self._waiting[answer]
-        for answer, outcome in zip(group, await _outcomes([*group.values()]), strict=True):
-            answer.set_result(outcome)
+        try:
+            for answer, outcome in zip(group, await _outcomes([*group.values()]), strict=True):
+                answer.set_result(outcome)
+        finally:
+            for answer in group:
+                answer.cancel()  # where the event loop ends meanwhile, nobody may wait for ever
 
     def refused(self, transport: Transport, error: Exception) -> None:
         """Write down that a whole request was refused: senders may never tell anyone.

@@ -214,8 +214,8 @@ async def test_stop_finishes_what_was_begun() -> None:
         await stopping
 
 
-async def test_stop_waits_for_what_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who cancels again and again while a message is decoded gets no more room; a stop then ends with the decoding."""
+async def test_cancelled_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cancels a message that is decoded gets no more room meanwhile, and a stop ends all the same."""
     served, held = await serve(KeptSpans(), "127.0.0.1", 0, limits=Limits(max_requests=1)), Held()
     monkeypatch.setattr(intake, "decode_together", held)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as made:

@@ -130,6 +130,22 @@ async def test_room_until_nothing_works_on_it(
         take(len(body))
 
 
+def test_the_event_loop_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything is cancelled while requests are decoded, nothing waits for them for ever."""
+
+    async def begun() -> None:
+        door, held = Intake(KeptSpans()), Held()
+        monkeypatch.setattr(intake, "decode_together", held)
+        sending.append(asyncio.create_task(door.traces(GOOD, "protobuf", "grpc")))
+        await held.entered.wait()
+        held.let.set()
+
+    sending: list[asyncio.Task[Any]] = []
+    asyncio.run(begun())
+
+    assert sending[0].cancelled()
+
+
 async def test_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody thought of reaches the request, and the next one is decoded."""
     door = Intake(KeptSpans())
