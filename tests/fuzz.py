@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import otlp, parts, scanner
-from telemetry.receiver.http import Inflate
+from telemetry.receiver.body import Inflate
 from telemetry.receiver.intake import Limits
 from tests.support.otlp import RECEIVED_NS, Request, attribute, request, span, to_json
 from tests.support.traffic import foreign, own

@@ -1,6 +1,7 @@
 """OTLP/gRPC: the Export methods of the trace, logs and metrics services, on bytes.
 
 Messages are handed over undecoded, because `otlp.py` decodes them faster than the generated classes.
+gzip is decompressed here, after the token, and not by gRPC itself, which would do so for everyone and count nothing.
 UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. RetryInfo travels twice: inside
 `grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
 """
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 
 from telemetry.errors import ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
+from telemetry.receiver.body import Body
 from telemetry.receiver.intake import Intake, Limits, Writer
 from telemetry.receiver.tls import Tls
 
@@ -23,6 +25,13 @@ _SERVICE: Final = "opentelemetry.proto.collector.{0}.v1.{1}Service"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STREAMS: Final = 32
 """Requests at once on one connection: SDKs send one, Collectors ten by default."""
+_CODINGS: Final = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
+"""Those that OTLP names; a message of any other is refused by gRPC itself."""
+_GZIP: Final = b"\x1f\x8b"
+"""How gzip begins, and no message: the first byte would be field 3 of wire type 7, and protobuf ends with type 5.
+
+gRPC does not hand on whether a message is compressed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ async def serve(
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", intake.limits.max_body_bytes),
+            ("grpc.per_message_decompression", 0),
+            ("grpc.compression_enabled_algorithms_bitset", _CODINGS),
             ("grpc.max_concurrent_streams", _STREAMS),
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.max_allowed_incoming_connections", intake.limits.max_connections),
@@ -107,6 +118,10 @@ def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Call
             intake.admit(dict(context.invocation_metadata()).get("authorization"))
             with intake.room() as hold:
                 hold(len(body))
+                if body.startswith(_GZIP):
+                    unfolded = Body(intake.limits, hold, gzip=True)
+                    await unfolded.add(body)
+                    body = unfolded.whole()
                 return (await take(body)).SerializeToString()
         except Exception as error:
             if not isinstance(error, (Refusal, TelemetryError)):

@@ -9,8 +9,7 @@ keeps out pages that rebind their host name to this address.
 
 import asyncio
 import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import h11
@@ -27,17 +26,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from telemetry.errors import DecodeError, PayloadTooLarge, TelemetryError
+from telemetry.errors import TelemetryError
 from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
+from telemetry.receiver.body import Body, too_large
 from telemetry.receiver.intake import Intake, Limits, Transport, Writer
 
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 CONTENT_TYPE_OF: Final = {encoding: name for name, encoding in CONTENT_TYPES.items()}
-
-_INFLATE_STEP: Final = 1024 * 1024
-"""Bytes that are decompressed before others get their turn: about 3 ms."""
-_MAX_GZIP_MEMBERS: Final = 100
-"""gzip allows concatenation; each member costs a decompressor, and twenty bytes make one."""
 
 
 def otlp_app(
@@ -181,21 +176,12 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
         )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.max_body_bytes:
-        raise _too_large(int(declared), limits, "")
-    inflate = Inflate(limits) if coding.endswith("gzip") else None
-    pieces: list[bytes] = []
-    received = 0
+        raise too_large(int(declared), limits)
+    body = Body(limits, take, gzip=coding.endswith("gzip"))
     try:
         async with asyncio.timeout(limits.body_s):
             async for chunk in request.stream():
-                received += len(chunk)
-                if received > limits.max_body_bytes:
-                    raise _too_large(received, limits, "")
-                for piece in inflate.feed(chunk) if inflate else (chunk,):
-                    take(len(piece))
-                    pieces.append(piece)
-                    if inflate:
-                        await asyncio.sleep(0)
+                await body.add(chunk)
     except TimeoutError as error:
         raise Refusal(
             408,
@@ -203,51 +189,7 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
             f"the body did not arrive within {limits.body_s:g} s; send smaller batches",
             {"Connection": "close"},
         ) from error
-    if inflate and received:
-        inflate.finish()
-    return b"".join(pieces)
-
-
-class Inflate:
-    """Decompresses gzip piece by piece, and stops at the limit: a bomb never unfolds."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._size = 0
-        self._members = 1
-        self._member = zlib.decompressobj(wbits=31)
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The pieces that a chunk unfolds into, each at most `_INFLATE_STEP` long."""
-        while chunk:
-            if self._member.eof:
-                self._members += 1
-                if self._members > _MAX_GZIP_MEMBERS:
-                    raise DecodeError(f"the body has more than {_MAX_GZIP_MEMBERS} gzip members")
-                self._member = zlib.decompressobj(wbits=31)
-            try:
-                piece = self._member.decompress(chunk, _INFLATE_STEP)
-            except zlib.error as error:
-                raise DecodeError(f"the body says it is gzip, but cannot be decompressed: {error}") from error
-            chunk = self._member.unused_data or self._member.unconsumed_tail
-            self._size += len(piece)
-            if self._size > self._limits.max_body_bytes:
-                raise _too_large(self._size, self._limits, " when decompressed")
-            if piece:
-                yield piece
-
-    def finish(self) -> None:
-        """Raise DecodeError unless the end was reached."""
-        if not self._member.eof:
-            raise DecodeError("the body says it is gzip, but ends in the middle")
-
-
-def _too_large(size_bytes: int, limits: Limits, when: str) -> PayloadTooLarge:
-    return PayloadTooLarge(
-        f"the body is larger than {limits.max_body_bytes} bytes{when}; send smaller batches",
-        size_bytes=size_bytes,
-        limit_bytes=limits.max_body_bytes,
-    )
+    return body.whole()
 
 
 def _named_encoding(request: Request) -> Encoding:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pyarrow as pa
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.real
 
 EXPORTERS: dict[str, Callable[[Ports], SpanExporter]] = {
     "grpc": lambda ports: GrpcExporter(endpoint=f"http://127.0.0.1:{ports.grpc}", insecure=True),
+    "grpc-gzip": lambda ports: GrpcExporter(
+        endpoint=f"http://127.0.0.1:{ports.grpc}", insecure=True, compression=grpc.Compression.Gzip
+    ),
     "http": lambda ports: HttpExporter(endpoint=f"http://127.0.0.1:{ports.http}/v1/traces"),
     "http-gzip": lambda ports: HttpExporter(
         endpoint=f"http://127.0.0.1:{ports.http}/v1/traces", compression=Compression.Gzip

@@ -1,10 +1,11 @@
 """OTLP/gRPC, rule by rule, over a real channel."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import pytest
@@ -16,10 +17,12 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
-from telemetry.errors import Overloaded, ServerError
+from telemetry.errors import DecodeError, Overloaded, ServerError
 from telemetry.receiver import intake
+from telemetry.receiver.answers import _NOT_KEPT, not_kept_response
 from telemetry.receiver.grpc import serve
 from telemetry.receiver.intake import Limits
+from telemetry.receiver.scanner import Undecoded, decode_together
 from telemetry.receiver.tls import Tls
 from tests.receiver.test_intake import Held
 from tests.support.otlp import Request, request, span
@@ -116,15 +119,43 @@ async def test_too_large(compression: grpc.Compression) -> None:
         error = await refused(made, bytes(20_000_000), compression=compression)
 
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert trailer(error) == {}
+    assert "google.rpc.retryinfo-bin" not in trailer(error)
 
 
-async def test_bytes_at_once() -> None:
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip], ids=["plain", "gzip"])
+async def test_bytes_at_once(compression: grpc.Compression) -> None:
     """Messages that together are over the limit are UNAVAILABLE, not RESOURCE_EXHAUSTED: they may come again."""
-    async with channel(limits=Limits(max_bytes=10)) as made:
-        error = await refused(made, request(span()).SerializeToString())
+    async with channel(limits=Limits(max_bytes=1000)) as made:
+        body = request(span(name="n" * 1000)).SerializeToString()
+        error = await refused(made, body, compression=compression)
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_other_compression() -> None:
+    """A message in a coding that OTLP does not name is UNIMPLEMENTED."""
+    async with channel() as made:
+        error = await refused(made, bytes(1000), compression=grpc.Compression.Deflate)
+
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("signal", _NOT_KEPT)
+def test_no_message_begins_as_gzip(signal: Literal["logs", "metrics"]) -> None:
+    """What begins as gzip is no message, whatever follows."""
+    for rest in (b"", b"\x00" * 20, b"\x08\x1c", request(span()).SerializeToString()):
+        assert isinstance(decode_together([Undecoded(b"\x1f\x8b" + rest, False, 0)])[0], DecodeError)
+        with pytest.raises(DecodeError):
+            not_kept_response(signal, b"\x1f\x8b" + rest, "protobuf")
+
+
+async def test_gzip_that_is_cut() -> None:
+    """gzip that ends in the middle is INVALID_ARGUMENT."""
+    async with channel() as made:
+        error = await refused(made, gzip.compress(bytes(100))[:-9])
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "gzip" in (error.details() or "")
 
 
 async def test_unexpected_error() -> None:

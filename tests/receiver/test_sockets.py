@@ -1,12 +1,16 @@
 """The receiver over raw sockets: broken framing, senders that lie, drip or vanish."""
 
 import asyncio
+import gzip
 import json
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telemetry.receiver.intake import Limits
+from tests.receiver.test_grpc import EXPORT
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans, receiving
 
@@ -201,6 +205,64 @@ async def test_silent_connection_of_grpc() -> None:
     """A gRPC connection that never greets is closed when its time is up."""
     async with receiving(KeptSpans(), limits=QUICK) as ports, asyncio.timeout(5):
         await http2(ports.grpc)
+
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux forgets a peak of memory when asked")
+async def test_nothing_unfolds_for_strangers() -> None:
+    """Without a token nothing is decompressed: eight messages of 60 KB that would be 60 MB each cost less than one."""
+    folded = gzip.compress(bytes(60_000_000))
+    writer = KeptSpans()
+    async with receiving(writer, tokens=["t"]) as ports:
+        before_mb = peak_mb(forget=True)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(export_without_token(ports.grpc, folded) for _ in range(8)))
+        grown_mb = peak_mb() - before_mb
+
+    assert writer.refused == [("grpc", "refused by its headers", 0)] * 8
+    assert grown_mb < 40
+
+
+def peak_mb(*, forget: bool = False) -> int:
+    """The most memory that this process had since its peak was last forgotten."""
+    if forget:
+        CLEAR_REFS.write_text("5")
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+
+
+async def export_without_token(port: int, folded: bytes) -> None:
+    """Send a message that says that it is gzip, and wait for the head of its answer."""
+    fields = {":method": "POST", ":scheme": "http", ":path": EXPORT, ":authority": "x", "te": "trailers"}
+    fields |= {"content-type": "application/grpc", "grpc-encoding": "gzip"}
+    headers = b"".join(b"\x00" + text(name) + text(value) for name, value in fields.items())
+    message = b"\x01" + len(folded).to_bytes(4, "big") + folded
+    reader, sender = await asyncio.open_connection("127.0.0.1", port)
+    sender.write(GREETING + frame(HEADERS, 4, headers))
+    for at in range(0, len(message), 16_384):
+        piece = message[at : at + 16_384]
+        sender.write(frame(DATA, at + len(piece) == len(message), piece))
+    kind = None
+    while kind != HEADERS:
+        size, kind = struct.unpack(">xHB5x", await reader.readexactly(9))
+        await reader.readexactly(size)
+    sender.close()
+    await sender.wait_closed()
+
+
+DATA, HEADERS = 0, 1
+"""Kinds of HTTP/2 frames."""
+
+
+def frame(kind: int, flags: int, payload: bytes) -> bytes:
+    """A frame of the first stream of a connection."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags, 0, 0, 0, 1]) + payload
+
+
+def text(word: str) -> bytes:
+    """A string of a header."""
+    return bytes([len(word)]) + word.encode()
 
 
 async def test_sender_vanishes_before_its_answer() -> None:
