@@ -1,22 +1,24 @@
 """OTLP/gRPC: the Export methods of the trace, logs and metrics services, on bytes.
 
 Messages are handed over undecoded, because `otlp.py` decodes them faster than the generated classes.
-gzip is decompressed here, after the token, and not by gRPC itself, which would do so for everyone and count nothing.
+The token is looked at before the message is read, and gzip is decompressed here: gRPC itself would do either for
+everyone, and count nothing. So the methods are served as streams of one message, which look the same on the wire.
 UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. RetryInfo travels twice: inside
 `grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
 
-from telemetry.errors import ServerError, TelemetryError
+from telemetry.errors import DecodeError, ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
-from telemetry.receiver.body import Body
+from telemetry.receiver.body import Body, too_slow
 from telemetry.receiver.intake import Intake, Limits, Writer
 from telemetry.receiver.tls import Tls
 
@@ -77,7 +79,6 @@ async def serve(
             ("grpc.max_allowed_incoming_connections", intake.limits.max_connections),
             ("grpc.server_handshake_timeout_ms", round(intake.limits.header_s * 1000)),
             ("grpc.max_connection_idle_ms", 300_000),
-            # gRPC has no time limit for a message that drips in: its connection ends within the hour.
             ("grpc.max_connection_age_ms", 3_600_000),
             ("grpc.max_connection_age_grace_ms", round(intake.limits.body_s * 1000)),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
@@ -98,7 +99,7 @@ async def serve(
         return await intake.not_kept("metrics", body, "protobuf", "grpc")
 
     for signal, name, take in (("trace", "Trace", traces), ("logs", "Logs", logs), ("metrics", "Metrics", metrics)):
-        method = grpc.unary_unary_rpc_method_handler(_export(intake, take))  # no (de)serializers: bytes in, bytes out
+        method = grpc.stream_unary_rpc_method_handler(_export(intake, take))  # no (de)serializers: bytes in, bytes out
         service = _SERVICE.format(signal, name)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -110,13 +111,16 @@ async def serve(
     return Served(bound, server)
 
 
-def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+def _export(
+    intake: Intake, take: Callable[[bytes], Awaitable[Message]]
+) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
     """The handler of one Export method: errors are mapped outward here."""
 
-    async def export(body: bytes, context: Any) -> bytes:
+    async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
         try:
             intake.admit(dict(context.invocation_metadata()).get("authorization"))
             with intake.room() as hold:
+                body = await _only(messages, intake.limits)
                 hold(len(body))
                 if body.startswith(_GZIP):
                     unfolded = Body(intake.limits, hold, gzip=True)
@@ -136,3 +140,19 @@ def _export(intake: Intake, take: Callable[[bytes], Awaitable[Message]]) -> Call
         raise AssertionError("abort() raises")
 
     return export
+
+
+async def _only(messages: AsyncIterator[bytes], limits: Limits) -> bytes:
+    """The message of a call.
+
+    Raises:
+        Refusal: it arrives too slowly.
+        DecodeError: there is none.
+    """
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for message in messages:
+                return message
+    except TimeoutError as error:
+        raise too_slow(limits) from error
+    raise DecodeError("the call ended without a message")

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetry.errors import TelemetryError
 from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
-from telemetry.receiver.body import Body, too_large
+from telemetry.receiver.body import Body, too_large, too_slow
 from telemetry.receiver.intake import Intake, Limits, Transport, Writer
 
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
@@ -183,12 +183,7 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
             async for chunk in request.stream():
                 await body.add(chunk)
     except TimeoutError as error:
-        raise Refusal(
-            408,
-            code_pb2.DEADLINE_EXCEEDED,
-            f"the body did not arrive within {limits.body_s:g} s; send smaller batches",
-            {"Connection": "close"},
-        ) from error
+        raise too_slow(limits) from error
     return body.whole()
 
 

@@ -158,6 +158,15 @@ async def test_gzip_that_is_cut() -> None:
     assert "gzip" in (error.details() or "")
 
 
+async def test_no_message() -> None:
+    """A call that ends without a message is INVALID_ARGUMENT."""
+    async with channel() as made:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await made.stream_unary(EXPORT)(iter(()))
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_unexpected_error() -> None:
     """A fault of ours is INTERNAL, and tells nothing of itself."""
     async with channel(KeptSpans(KeyError("secret"))) as made:

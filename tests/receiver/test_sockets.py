@@ -218,7 +218,7 @@ async def test_nothing_unfolds_for_strangers() -> None:
     async with receiving(writer, tokens=["t"]) as ports:
         before_mb = peak_mb(forget=True)
         async with asyncio.timeout(60):
-            await asyncio.gather(*(export_without_token(ports.grpc, folded) for _ in range(8)))
+            await asyncio.gather(*(export(ports.grpc, folded) for _ in range(8)))
         grown_mb = peak_mb() - before_mb
 
     assert writer.refused == [("grpc", "refused by its headers", 0)] * 8
@@ -232,15 +232,33 @@ def peak_mb(*, forget: bool = False) -> int:
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
 
 
-async def export_without_token(port: int, folded: bytes) -> None:
-    """Send a message that says that it is gzip, and wait for the head of its answer."""
+async def test_token_before_the_message() -> None:
+    """Who shows no token is answered without a byte of the message."""
+    writer = KeptSpans()
+    async with receiving(writer, tokens=["t"]) as ports, asyncio.timeout(5):
+        await export(ports.grpc, bytes(60_000), sent=0)
+
+    assert writer.refused == [("grpc", "refused by its headers", 0)]
+
+
+async def test_slow_message() -> None:
+    """A message of gRPC that does not arrive in time is refused."""
+    writer = KeptSpans()
+    async with receiving(writer, limits=QUICK) as ports, asyncio.timeout(5):
+        await export(ports.grpc, bytes(60_000), sent=20_000)
+
+    assert writer.refused == [("grpc", "refused by its headers", 0)]
+
+
+async def export(port: int, folded: bytes, *, sent: int | None = None) -> None:
+    """Send a message that says that it is gzip, or its first bytes, and wait for the head of the answer."""
     fields = {":method": "POST", ":scheme": "http", ":path": EXPORT, ":authority": "x", "te": "trailers"}
     fields |= {"content-type": "application/grpc", "grpc-encoding": "gzip"}
     headers = b"".join(b"\x00" + text(name) + text(value) for name, value in fields.items())
     message = b"\x01" + len(folded).to_bytes(4, "big") + folded
     reader, sender = await asyncio.open_connection("127.0.0.1", port)
     sender.write(GREETING + frame(HEADERS, 4, headers))
-    for at in range(0, len(message), 16_384):
+    for at in range(0, len(message) if sent is None else sent, 16_384):
         piece = message[at : at + 16_384]
         sender.write(frame(DATA, at + len(piece) == len(message), piece))
     kind = None
