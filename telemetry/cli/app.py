@@ -76,7 +76,9 @@ class Root(click.Group):
             raise Failure(
                 f"{error.strerror or error}: {error.filename or 'a file or socket'}", ExitCode.FAILED
             ) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and str(error) != "Query interrupted":  # DuckDB's word for Ctrl-C
+                raise
             click.echo("", err=True)
             raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
 

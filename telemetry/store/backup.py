@@ -1,56 +1,74 @@
 """Copy a store into a new file while it is being written and read."""
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from telemetry.errors import StoreError
-from telemetry.store.duck import Frozen, Store
+from telemetry.store import relations
+from telemetry.store.duck import Store
 
-_PIECE_BYTES: Final = 8 * 1024 * 1024
+_CHECKING_BYTES: Final = 512 * 1024 * 1024
+"""Of memory, while a copy is read beside the store that it is of."""
 
 
 def backup(store: Store, target: str | os.PathLike[str]) -> Path:
     """Write all that is committed to `target`, a complete store; commits and queries go on meanwhile.
 
     The file is copied as it is, with the room in it that is free, at the speed of the disk.
-    The copy is made beside `target`, opened, and moved at the end: so `target` is a whole backup or is not there.
+    The copy is made beside `target`, read once, and moved at the end: so `target` is a whole backup or is not there.
 
     Raises:
-        StoreError: `target` exists, its disk is full, or queries that run on and on prevent it.
+        StoreError: `target` exists, its disk is full, a block of the store is damaged, or queries that run on and on
+            prevent it.
     """
     target = Path(target).expanduser().resolve()
-    if target.exists():
-        raise StoreError(f"{target} exists; choose another path, or remove it")
-    partial = target.with_name(target.name + ".partial")
+    for taken in (target, target.with_name(target.name + ".wal")):
+        if taken.exists():
+            raise StoreError(f"{taken} exists; choose another path, or remove it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with store.frozen() as frozen:
-            _copy(frozen, partial)
-        _check(partial, frozen.spans, store.memory_limit_bytes)
-        partial.rename(target)
+        with _part(target) as (partial, file):
+            with store.frozen() as frozen:
+                for piece in frozen.pieces():
+                    file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+            _check(partial, frozen.spans)
+            partial.rename(target)
         _flush(target.parent)
     except OSError as error:
         raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return target
 
 
-def _copy(frozen: Frozen, target: Path) -> None:
-    with target.open("wb") as copy:
-        for start in range(0, frozen.size_bytes, _PIECE_BYTES):
-            if frozen.stopping.is_set():
-                raise StoreError("the backup was given up, as the store is closing")
-            copy.write(os.pread(frozen.descriptor, min(_PIECE_BYTES, frozen.size_bytes - start), start))
-        copy.flush()
-        os.fsync(copy.fileno())
+@contextlib.contextmanager
+def _part(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A file beside `target` for nobody else; what a killed backup left of it is taken over."""
+    partial = target.with_name(target.name + ".partial")
+    with partial.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another backup to {target} is under way") from None
+        if not (partial.exists() and os.path.samestat(partial.stat(), os.fstat(file.fileno()))):
+            raise StoreError(f"another backup to {target} ended just now")
+        try:
+            file.truncate(0)
+            yield partial, file
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
-def _check(copy: Path, expected: int, memory_limit_bytes: int) -> None:
-    with Store.open(copy, read_only=True, memory_limit_bytes=memory_limit_bytes) as opened:
+def _check(copy: Path, expected: int) -> None:
+    """Read all of it, by which DuckDB compares each block with its checksum."""
+    with Store.open(copy, read_only=True, memory_limit_bytes=_CHECKING_BYTES) as opened:
+        for name in ("ids", "ids_recent", *(relation.name for relation in relations.MERGED), "spans"):
+            opened.query(f"select count(columns(*)) from stored.{name}")
         found = opened.query("select count(*) as n from stored.spans")["n"][0].as_py()
     if found != expected:
         raise StoreError(f"the backup has {found} spans and not {expected}")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import opening, relations
+from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.parsing import execute
@@ -45,6 +46,8 @@ LONG_WAL_BYTES: Final = 2 * CHECKPOINT_WAL_BYTES
 """From here on queries wait for a checkpoint, which those that began before a fold prevent."""
 MOST_WAL_BYTES: Final = 4 * CHECKPOINT_WAL_BYTES
 """From here on queries that do not end by themselves are stopped for it."""
+MOST_FROZEN_WAL_BYTES: Final = 16 * CHECKPOINT_WAL_BYTES
+"""From here on a copy of the file is given up for it: 4 GB, minutes at full speed."""
 COMMIT_PATIENCE_S: Final = 5.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
@@ -78,25 +81,13 @@ class Committed:
     """Spans that were there already, or twice in the commit; dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A file that no checkpoint changes."""
-
-    descriptor: int
-    """Of the file, for reading with an offset."""
-    size_bytes: int
-    spans: int
-    stopping: threading.Event
-    """Set when the store wants to close it, and waits."""
-
-
 class Store:
     """The one owner of the file.
 
     Any thread may call it.
     Commits wait for one another, and a few seconds for folding when it lags far behind.
     Folding, checkpoints and pruning run beside them, one at a time.
-    Queries wait for nothing and see whole commits only.
+    Queries wait for a compaction only, and see whole commits.
     """
 
     def __init__(
@@ -112,18 +103,20 @@ class Store:
         self.path = path
         self.read_only = read_only
         self.memory_limit_bytes = memory_limit_bytes
-        self._failure: str | None = None
+        self._failures: dict[str, str] = {}
+        """What failed last, by the task of upkeep."""
         self._broken: BaseException | None = None
         """Why the file must be opened again before it is written."""
         self.room_owed = True
         """Whether the file may hold the room of deleted rows, for `compact` to give back."""
         self._file: BinaryIO | None = None
         """For copies. Open for as long as the store is: closing any handle of a file lets go of DuckDB's lock on it."""
-        self._thawed = threading.Event()
-        """Unset while the file is copied: then no checkpoint may change it."""
-        self._thawed.set()
-        self._stopping = threading.Event()
-        """Asks who copies it to end, as the file is going to be closed."""
+        self._frozen: Frozen | None = None
+        """While the file is copied: then no checkpoint may change it."""
+        self._copying = threading.Lock()
+        """Taken before `_tending`."""
+        self._ended = threading.Event()
+        """Wakes who waits for a moment to copy it, when it is closed."""
         self._turnstile = Turnstile()
         self._readable: set[str] = set()
         """JSON texts that DuckDB reads."""
@@ -199,12 +192,15 @@ class Store:
     ) -> list[Committed]:
         """Store several requests, each with its transport, and what was refused, in one transaction.
 
+        Args:
+            refused: empty once it is written down, even where the commit fails afterwards.
+
         Raises: as `commit`.
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
         if self._broken or self._waiting_share() >= MOST_WAITING:
-            with self.maintained(COMMIT_PATIENCE_S) as connection:
+            with self.maintained(patience_s=COMMIT_PATIENCE_S) as connection:
                 self._fold_due(connection)
         with self._writing:
             self._check_usable()
@@ -250,21 +246,27 @@ class Store:
         arrived = {"ledger": entries.table(self._clock())} if len(entries) else {}
         if keep.any():
             arrived["spans"] = spans = spans if keep.all() else spans.filter(pa.array(keep))
-        if arrived:
-            self._write(arrived)
-        if keep.any():
-            self._recent.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
-        return each
-
-    def _write(self, arrived: Mapping[str, pa.Table]) -> None:
-        """One row of the journal for each source, in one transaction; then the same for those who read."""
+        if not arrived:
+            return each
+        # One row of the journal for each source, in one transaction; then the same for those who read.
         batches = [part for source, table in arrived.items() for part in (source, packed(table))]
         rows = ", ".join("(?, ?)" for _ in arrived)
-        execute(self._writer, f"insert into stored.journal_{self._side} values {rows}", batches)
-        try:
+        with self._mirrored():
+            execute(self._writer, f"insert into stored.journal_{self._side} values {rows}", batches)
+            ledger.clear()
             self._tail.add(self._side, arrived)
+            if keep.any():
+                self._recent.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
+        return each
+
+    @contextlib.contextmanager
+    def _mirrored(self) -> Iterator[None]:
+        """Commit to the file in the block, and change memory alike: where that fails, the file is read again."""
+        try:
+            yield
         except BaseException as error:
-            self._broken = error  # memory lacks what the file has: read it again
+            if not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException):
+                self._broken = error  # the file may have what memory lacks
             raise
 
     def _check_texts(self, spans: pa.Table) -> None:
@@ -332,8 +334,9 @@ class Store:
         with self.maintained() as connection:
             if self._fold_due(connection, now=now):
                 self._sort_ids(connection)
-            if not self._thawed.is_set():
+            if self._frozen and self.wal_bytes < MOST_FROZEN_WAL_BYTES:
                 return
+            self._thaw("the log of the store grew too long meanwhile")
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
             due = self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
@@ -357,11 +360,11 @@ class Store:
             return self._compact(connection)
 
     def _compact(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        if not self._thawed.is_set():
+        if self._frozen:
             self.room_owed = True
             return False
         urge = self._stop_queries if self.wal_bytes >= MOST_WAL_BYTES else None
-        with self._turnstile.emptied(hurry=self._folding_lags, urge=urge) as empty:
+        with self._turnstile.emptied(hurry=self._commits_wait, urge=urge) as empty:
             if empty:
                 self._checkpoint(connection)  # what it writes, nobody waits for
                 with self._writing, self._readers_lock:
@@ -372,8 +375,9 @@ class Store:
         self.room_owed = not empty
         return empty
 
-    def _folding_lags(self) -> bool:
-        return self._waiting_share() >= MOST_WAITING / 2
+    def _commits_wait(self) -> bool:
+        """Or soon will."""
+        return self._broken is not None or self._waiting_share() >= MOST_WAITING / 2
 
     def _stop_queries(self) -> None:
         with self._readers_lock:
@@ -390,31 +394,38 @@ class Store:
         Raises:
             StoreError: queries that run on and on prevent the checkpoint before it, for minutes.
         """
-        frozen = self._freeze()
-        try:
-            yield frozen
-        finally:
-            self._thawed.set()
+        with self._copying:
+            try:
+                yield self._freeze()
+            finally:
+                self._frozen = None
 
     def _freeze(self) -> Frozen:
         while True:
-            self._thawed.wait()
             with self.maintained() as connection:
                 self.fold(connection)
                 if self._compact(connection):
-                    self._thawed.clear()
                     spans = execute(connection, "select count(*) from stored.spans").fetchall()[0][0]
                     assert self._file
-                    return Frozen(self._file.fileno(), self.path.stat().st_size, spans, self._stopping)
+                    self._frozen = Frozen(self._file.fileno(), self.path.stat().st_size, spans)
+                    return self._frozen
                 if self._turnstile.obstructed >= MOST_TRIES:
                     raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
-            self._stopping.wait(self._turnstile.rest_s)
+            self._ended.wait(self._turnstile.rest_s)
+
+    def _thaw(self, why: str) -> None:
+        """Let checkpoints change the file again; who copies it gives up."""
+        if frozen := self._frozen:
+            frozen.give_up(why)
+        self._frozen = None
 
     @property
     def trouble(self) -> str | None:
         """What failed last, or cannot be done: folding, a checkpoint, pruning. None means that all is well."""
-        if self._failure or self._turnstile.obstructed < TRIES:
-            return self._failure
+        if failures := [*self._failures.values()]:
+            return failures[0]
+        if self._turnstile.obstructed < TRIES:
+            return None
         return (
             f"queries run on and on, so that the file cannot be compacted, tried {self._turnstile.obstructed} times, "
             f"and its log has {self.wal_bytes / 1e6:.0f} MB; end long exports and reports"
@@ -491,31 +502,33 @@ class Store:
                     execute(connection, statement)
 
     @contextlib.contextmanager
-    def maintained(self, patience_s: float = -1) -> Iterator[duckdb.DuckDBPyConnection]:
+    def maintained(self, task: str = "upkeep", *, patience_s: float = -1) -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection for what changes stored rows, for one at a time.
 
         Args:
+            task: whose failure is told as trouble until it succeeds.
             patience_s: how long to wait for it; -1 means as long as it takes.
         """
+        if self.read_only:
+            raise StoreError(f"{self.path} is open for reading only")
         if not self._tending.acquire(timeout=patience_s):
             raise StoreError(f"{self.path} is kept busy by its own upkeep; send again later")
         try:
-            if self.read_only:
-                raise StoreError(f"{self.path} is open for reading only")
             with self._writing:
-                self._revive()
+                self._revive(task)
             connection = self._root.cursor()
             try:
+                connection.execute("select 1").fetchall()  # fails where a query met what leaves the connection unusable
                 yield connection
-                self._failure = None
-            except (duckdb.Error, MemoryError) as error:
-                if isinstance(error, duckdb.FatalException):
-                    self._broken = error
-                refusal = _refusal(error, self.path)
-                self._failure = refusal.message
-                raise refusal from error
             finally:
                 connection.close()
+            self._failures.pop(task, None)
+        except (duckdb.Error, MemoryError) as error:
+            if isinstance(error, duckdb.FatalException):
+                self._broken = error
+            refusal = _refusal(error, self.path)
+            self._failures[task] = refusal.message
+            raise refusal from error
         finally:
             self._tending.release()
 
@@ -530,15 +543,11 @@ class Store:
             rest: spans that the block moved from it to the other one.
         """
         connection.execute("begin")
-        committed = False
         try:
             yield connection
-            with self._tail.replacing(folded, rest):
+            with self._mirrored(), self._tail.replacing(folded, rest):
                 connection.execute("commit")
-                committed = True
-        except BaseException as error:
-            if committed:
-                self._broken = error  # memory lacks what the file has: read it again
+        except BaseException:
             self._roll_back(connection)
             raise
 
@@ -624,16 +633,17 @@ class Store:
 
     def close(self) -> None:
         """Cancel queries, fold, checkpoint, and close the file; a second call does nothing."""
-        if not self._closed and not self.read_only:
-            with contextlib.suppress(StoreError), self.maintained() as connection:  # the journal has it all the same
-                self.fold(connection)
-        with self._tending, self._writing:
-            if not self._closed:
-                self._disconnect()
-            elif not self._broken:
-                return
-            self._broken = None
-            _open_paths.discard(self.path)
+        try:
+            if not (self._closed or self._broken or self.read_only):
+                with contextlib.suppress(StoreError), self.maintained() as connection:  # or the journal has it
+                    self.fold(connection)
+        finally:
+            with self._tending, self._writing:
+                if not self._closed or self._broken:
+                    if not self._closed:
+                        self._disconnect()
+                    self._broken = None
+                    _open_paths.discard(self.path)
 
     def __enter__(self) -> "Store":
         return self
@@ -648,7 +658,7 @@ class Store:
         try:
             opening.prepare(self._root, self.path, read_only=self.read_only)
             self._file = self.path.open("rb")
-            self._stopping.clear()
+            self._ended.clear()
             self._writer = self._root.cursor()
             self._tail = Tail(self._root.cursor())
             self._openings += 1
@@ -661,6 +671,8 @@ class Store:
                 pa.array([0])  # loads pandas, a second or two that the first request should not wait
         except BaseException as error:
             self._let_go()
+            if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+                raise StoreError(f"too little memory to open {self.path}; stop what else takes it") from error
             if isinstance(error, duckdb.Error):
                 raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error
             raise
@@ -692,8 +704,8 @@ class Store:
             reader.cancel()
         for reader in readers:
             reader.close()
-        self._stopping.set()
-        self._thawed.wait()
+        self._thaw("the store is closing")
+        self._ended.set()
         self._writer.close()
         self._let_go()
 
@@ -703,7 +715,7 @@ class Store:
             self._file.close()
         self._file = None
 
-    def _revive(self) -> None:
+    def _revive(self, task: str) -> None:
         """Open the file again after an error that left the connection unusable: its write-ahead log has what was
         acknowledged, and perhaps more, which is then found to be there.
 
@@ -714,7 +726,11 @@ class Store:
             _log.warning("opening %s again after: %r", self.path, self._broken)
             if not self._closed:
                 self._disconnect()
-            self._connect()
+            try:
+                self._connect()
+            except StoreError as error:
+                self._failures[task] = error.message
+                raise
         self._check_usable()
 
     def _check_usable(self) -> None:

@@ -100,6 +100,10 @@ class Ledger:
         for (transport, reason), row in other._rows.items():
             self._refuse(transport, reason, row)
 
+    def clear(self) -> None:
+        """Hold nothing any more."""
+        self._rows.clear()
+
     def _refuse(self, transport: str, reason: str, more: _Row) -> None:
         full = len(self._rows) >= MAX_REASONS and (transport, reason) not in self._rows
         row = self._row(transport, "other" if full else reason)

@@ -16,6 +16,7 @@ from telemetry.store.parsing import execute
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
+_IN_THE_WAY: Final = "the query was stopped, because it kept the store from emptying its log"
 _NO_ROWS: Final = "only a statement that answers with rows can be asked"
 
 # DuckDB proposes a relation, which saves a copy of the rows and binds the statement twice. A report has few rows, and
@@ -47,8 +48,13 @@ class Reader:
         """Whether the connection has views of its own, in which what waits is added to what is stored."""
         self._snapshot = snapshot
         self._cancelled = False
+        self._spoiled = False
+        """Whether it failed to begin, and may have half of what it needs."""
         self._in_the_way = False
         self._busy = threading.Lock()
+        self._running = False
+        self._urging = threading.Lock()
+        """Held while it is looked whether a query runs, and while one begins or ends to."""
 
     def query(
         self, sql: str, params: Mapping[str, object] | None = None, *, timeout_s: float | None = None
@@ -71,6 +77,7 @@ class Reader:
         """Let go of what the queries saw: the next one sees what is there by then."""
         with self._busy:
             self._end()
+            self._in_the_way = False
 
     @contextlib.contextmanager
     def batches(
@@ -94,7 +101,7 @@ class Reader:
     @property
     def reusable(self) -> bool:
         """Whether further queries may be asked."""
-        return not self._cancelled
+        return not (self._cancelled or self._spoiled)
 
     def cancel(self) -> None:
         """End the query that runs, wait until it has ended, and refuse the next ones."""
@@ -104,10 +111,19 @@ class Reader:
         self._busy.release()
 
     def stop(self) -> None:
-        """Ask the query that runs, if one does, to end; unlike `cancel` it takes the next one. Does not wait."""
-        self._in_the_way = self._busy.locked()
-        if self._in_the_way:
-            self.connection.interrupt()
+        """Ask the query that runs to end, or refuse the next one that is to see the same; does not wait.
+
+        Unlike after `cancel` it can be asked again after `end`.
+        """
+        with self._urging, contextlib.suppress(duckdb.Error):  # it is closed
+            if self._running:
+                self.connection.interrupt()
+            self._in_the_way = True
+        if self._busy.acquire(blocking=False):  # nobody asks at the moment
+            try:
+                self._end()
+            finally:
+                self._busy.release()
 
     def close(self) -> None:
         """Wait for the query that runs, and close the connection."""
@@ -120,14 +136,25 @@ class Reader:
         with self._busy:
             if self._cancelled:
                 raise StoreError("the query was cancelled")
+            if self._in_the_way:
+                raise StoreError(_IN_THE_WAY)
             try:
                 self._begin()
-                self._in_the_way = False
-                with self._limited(timeout_s):
+                with self._interruptible(), self._limited(timeout_s):
                     yield
             except (duckdb.Error, MemoryError) as error:
                 self._end()  # some errors end the transaction by themselves
                 raise self._explained(error, timeout_s) from error
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        with self._urging:
+            self._running = True
+        try:
+            yield
+        finally:
+            with self._urging:
+                self._running = False
 
     @contextlib.contextmanager
     def _limited(self, timeout_s: float | None) -> Iterator[None]:
@@ -153,9 +180,11 @@ class Reader:
 
     def _begin(self) -> None:
         if self._state is None:
+            self._spoiled = True
             with contextlib.ExitStack() as beginning:
                 beginning.enter_context(self._snapshot(self))
                 self._state = beginning.pop_all()
+            self._spoiled = False
             self._began_s = time.monotonic()
 
     def _end(self) -> None:
@@ -166,7 +195,7 @@ class Reader:
     def _explained(self, error: duckdb.Error | MemoryError, timeout_s: float | None) -> StoreError:
         if isinstance(error, duckdb.InterruptException):
             if self._in_the_way:
-                return StoreError("the query was stopped, because it kept the store from emptying its log")
+                return StoreError(_IN_THE_WAY)
             if self._cancelled or timeout_s is None:
                 return StoreError("the query was cancelled")
             return StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range")

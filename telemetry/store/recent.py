@@ -79,10 +79,12 @@ class Recent:
         """
         self._young_since_ns = min(self._young_since_ns, arrived_ns)
         run = np.sort(hashes)
-        while self._young and self._young[-1].size <= 2 * run.size:
+        longer = self._young  # replaced as a whole: where memory is wanting, nothing is forgotten
+        while longer and longer[-1].size <= 2 * run.size:
             # A stable sort of two sorted runs is one merge.
-            run = np.sort(np.concatenate([self._young.pop(), run]), kind="stable")
-        self._young.append(run)
+            run = np.sort(np.concatenate([longer[-1], run]), kind="stable")
+            longer = longer[:-1]
+        self._young = [*longer, run]
         if sum(one.size for one in self._young) >= self._generation:
             self._old, self._young = self._young, []
             self._old_since_ns, self._young_since_ns = self._young_since_ns, NEVER_NS

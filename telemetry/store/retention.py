@@ -80,7 +80,7 @@ def _oldest_ns(store: Store, share: float) -> int:
 
 def _stored(store: Store, sql: str, params: dict[str, object]) -> int:
     """Ask what is stored for a number. What waits is not put together for it, which takes seconds on a busy machine."""
-    with store.maintained() as connection:
+    with store.maintained("pruning") as connection:
         return int(connection.execute(sql, params).fetchall()[0][0])
 
 
@@ -94,7 +94,7 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     store.tend(now=oldest_ns is not None and oldest_ns < before_ns)  # so that no span of theirs waits to be folded
     values = {**params, "before": before_ns}
     old = "attempt_id is null and end_ns < $before"
-    with store.maintained() as connection, store.transaction(connection):
+    with store.maintained("pruning") as connection, store.transaction(connection):
         connection.register("waiting", store.waiting())
         attempts = _count(
             connection,

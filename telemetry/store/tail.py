@@ -68,7 +68,7 @@ class Tail:
         return pa.concat_tables([table for side in sides for table in self._waiting[side][source].tables])
 
     @property
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         """Whether anything does."""
         return any(waiting.rows for sources in self._waiting.values() for waiting in sources.values())
 
@@ -107,8 +107,9 @@ class Tail:
 
         While nothing waits, a connection reads the views of the file, which are planned in half the time.
         """
-        wanted = self.changes
-        through_tail = reader.sees_tail or self.waits
+        with self._switching:  # or what moves from one journal to the other is in neither
+            wanted = self.changes
+            through_tail = reader.sees_tail or self._waits
         if through_tail:
             with self._making:
                 if self._shown < wanted:

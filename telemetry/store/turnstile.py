@@ -29,7 +29,7 @@ class Turnstile:
         self._held = False
         self._changed = threading.Condition()
         self.obstructed = 0
-        """How often queries did not leave in time since they last did."""
+        """How often queries did not leave, for all patience, since they last did."""
         self._rests_until_s = 0.0
         """By the monotonic clock."""
 
@@ -55,26 +55,34 @@ class Turnstile:
             urge: asks those that still run to end; None leaves them alone.
         """
         patience_s = min(PATIENCE_S * 2**self.obstructed, MOST_PATIENCE_S)
-        with self._changed:
-            self._held = True
-            until_s = time.monotonic() + patience_s
-            while self._inside and time.monotonic() < until_s and not hurry():
-                self._changed.wait(_LOOK_S)
-            for _ in range(_URGED_TIMES):
-                if not self._inside or urge is None:
-                    break
-                urge()
-                self._changed.wait_for(lambda: not self._inside, _LOOK_S)
-            self._held = empty = not self._inside
-            self._changed.notify_all()
+        began_s = time.monotonic()
+        self._rests_until_s = began_s + REST * PATIENCE_S  # where it fails
         try:
+            with self._changed:
+                self._held = True
+                self._wait(began_s + patience_s, hurry, urge)
+                waited_s = time.monotonic() - began_s
+                self._held = empty = not self._inside
+                self._changed.notify_all()
             yield empty
         finally:
             with self._changed:
                 self._held = False
                 self._changed.notify_all()
-        self.obstructed = 0 if empty else self.obstructed + 1
-        self._rests_until_s = time.monotonic() + (0.0 if empty else min(REST * patience_s, MOST_REST_S))
+        if empty:
+            self.obstructed = 0
+        elif waited_s >= patience_s:
+            self.obstructed += 1
+        self._rests_until_s = time.monotonic() + (0.0 if empty else min(REST * waited_s, MOST_REST_S))
+
+    def _wait(self, until_s: float, hurry: Callable[[], bool], urge: Callable[[], None] | None) -> None:
+        while self._inside and time.monotonic() < until_s and not hurry():
+            self._changed.wait(_LOOK_S)
+        for _ in range(_URGED_TIMES):
+            if not self._inside or urge is None:
+                break
+            urge()
+            self._changed.wait_for(lambda: not self._inside, _LOOK_S)
 
     @property
     def rest_s(self) -> float:

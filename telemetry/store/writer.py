@@ -126,18 +126,36 @@ class Writer:
     def _write(self) -> None:
         last = False
         while not last:
-            group, refused, last = self._next_group()
-            answers = self._commit(group, refused) if group or len(refused) else []
+            try:
+                last = self._commit_next()
+            except Exception:
+                _log.exception("a commit failed in a way that nobody thought of")
+        if len(self._refused):
+            _log.warning("what was refused at last is not written down, as the store failed")
+
+    def _commit_next(self) -> bool:
+        """Commit what waits and answer it; whether nothing comes after it."""
+        group, refused, last = self._next_group()
+        answers: list[Committed | IngestError] = []
+        try:
+            if group or len(refused):
+                answers = self._commit(group, refused)
+            if answers and isinstance(answers[-1], Overloaded):  # those that came meanwhile would wait as long in vain
+                with self._changed:
+                    group += self._waiting
+                    self._waiting.clear()
+        finally:
             with self._changed:
                 self._in_flight_requests -= len(group)
                 self._in_flight_bytes -= sum(request.size_bytes for request in group)
+            others = answers[-1:] or [Overloaded("the store failed; its log says why", retry_after_s=2)]
+            answers += others * (len(group) - len(answers))
             for request, answer in zip(group, answers, strict=True):
                 try:
                     request.loop.call_soon_threadsafe(_resolve, request.answer, answer)
                 except RuntimeError:  # its event loop is closed: nobody waits any more
                     _log.warning("nobody waits for the answer to a stored request")
-        if len(self._refused):
-            _log.warning("what was refused at last is not written down, as the store failed")
+        return last
 
     def _commit(self, group: list[_Request], refused: Ledger) -> list[Committed | IngestError]:
         """Each request's answer. What cannot be stored spoils only its own request."""
@@ -147,8 +165,17 @@ class Writer:
             with self._changed:
                 self._refused.add(refused)
             if isinstance(error, DecodeError) and len(group) > 1:
-                return [answer for request in group for answer in self._commit([request], Ledger())]
+                return self._commit_alone(group)
             return [_answer(error)] * len(group)
+
+    def _commit_alone(self, group: list[_Request]) -> list[Committed | IngestError]:
+        """The same, each for itself, until the store can take no more."""
+        answers: list[Committed | IngestError] = []
+        for request in group:
+            answers += self._commit([request], Ledger())
+            if isinstance(answers[-1], Overloaded):
+                break
+        return answers + answers[-1:] * (len(group) - len(answers))
 
     def _next_group(self) -> tuple[list[_Request], Ledger, bool]:
         """Wait for something to commit, and say whether nothing comes after it."""

@@ -36,10 +36,22 @@ def routes(store: Store) -> list[Route]:
         folder = tempfile.TemporaryDirectory(prefix=prefix, dir=store.path.parent)
         try:
             async with turn:
-                made = await asyncio.to_thread(backup, store, Path(folder.name) / store.path.name)
+                made = await _backup(store, Path(folder.name) / store.path.name)
         except BaseException:
             folder.cleanup()
             raise
         return FileResponse(made, media_type="application/octet-stream", background=BackgroundTask(folder.cleanup))
 
     return [Route("/api/store/verify", checks), Route("/api/store/backup", copy)]
+
+
+async def _backup(store: Store, target: Path) -> Path:
+    """Make it in a thread; who is cancelled leaves when that has ended, because it would go on."""
+    thread = asyncio.ensure_future(asyncio.to_thread(backup, store, target))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        if not thread.cancelled():
+            thread.exception()  # nobody waits for it
+        raise

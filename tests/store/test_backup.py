@@ -5,17 +5,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
 from telemetry.errors import StoreError
-from telemetry.store import backup as backup_module
-from telemetry.store import turnstile
+from telemetry.store import duck, frozen, turnstile
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.store.frozen import Frozen
 from telemetry.store.retention import DAY_NS, Retention, prune
 from tests.support.spans import T0, attempt, foreign, table
 
@@ -71,15 +71,15 @@ def test_unwritable_target(tmp_path: Path) -> None:
 
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Act once while a backup copies the file, after its first piece."""
-    pread = os.pread
+    read = Frozen._read
 
-    def read(descriptor: int, length: int, offset: int) -> bytes:
-        if offset == backup_module._PIECE_BYTES:
+    def after_acting(self: Frozen, length: int, at: int) -> bytes:
+        if at == frozen._PIECE_BYTES:
             act()
-        return pread(descriptor, length, offset)
+        return read(self, length, at)
 
-    monkeypatch.setattr(backup_module, "_PIECE_BYTES", 64 * 1024)
-    monkeypatch.setattr(os, "pread", read)
+    monkeypatch.setattr(frozen, "_PIECE_BYTES", 64 * 1024)
+    monkeypatch.setattr(Frozen, "_read", after_acting)
 
 
 def test_all_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,15 +110,87 @@ def test_all_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(check.passed for check in checks), checks
 
 
-def test_two_at_once(tmp_path: Path) -> None:
-    """One waits for the other; both are whole."""
+def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for the other, and both are whole; to the same place only one is made."""
+    with Store.open(tmp_path / "s.duckdb") as store, ThreadPoolExecutor() as threads:
+        store.commit([table(*(attempt(n) for n in range(1, 50)))])
+        others: list[Future[Path]] = []
+
+        def act() -> None:
+            if not others:
+                others.extend(threads.submit(backup, store, tmp_path / name) for name in ("b.duckdb", "a.duckdb"))
+                wait(others, return_when=FIRST_COMPLETED)
+
+        in_the_middle(monkeypatch, act)
+        made = backup(store, tmp_path / "a.duckdb")
+        for path in (made, others[0].result()):
+            with Store.open(path) as copy:
+                assert all(check.passed for check in verify(copy))
+        with pytest.raises(StoreError, match=r"another backup to .*a\.duckdb is under way"):
+            others[1].result()
+
+
+def test_taken_over(tmp_path: Path) -> None:
+    """What a killed backup left is no hindrance; a log of another file at the target is."""
+    target = tmp_path / "copy.duckdb"
+    with Store.open(tmp_path / "s.duckdb") as store:
+        target.with_name("copy.duckdb.partial").write_bytes(b"x" * 5_000_000)
+        backup(store, target)
+        target.rename(tmp_path / "elsewhere.duckdb")
+        target.with_name("copy.duckdb.wal").touch()
+        with pytest.raises(StoreError, match=r"copy\.duckdb\.wal exists"):
+            backup(store, target)
+    with Store.open(tmp_path / "elsewhere.duckdb") as copy:
+        assert copy.info()["spans"] == 0
+
+
+def test_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy with a damaged block is no backup."""
+    pread = os.pread
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(*(attempt(n, attributes={"text": "x" * 1000 + str(n)}) for n in range(1, 400)))])
+        size = backup(store, tmp_path / "sound.duckdb").stat().st_size
+        middle = size // 2
+
+        def flipped(descriptor: int, length: int, offset: int) -> bytes:
+            piece = bytearray(pread(descriptor, length, offset))
+            piece[middle] ^= 0xFF
+            return bytes(piece)
+
+        monkeypatch.setattr(os, "pread", flipped)
+        with pytest.raises(StoreError):
+            backup(store, tmp_path / "copy.duckdb")
+
+    assert not (tmp_path / "copy.duckdb").exists()
+
+
+def test_fails_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens while the file is about to be frozen: afterwards it is not."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(attempt(1))])
+        with monkeypatch.context() as scarce:
+            scarce.setattr(duck, "Frozen", lambda *_: (_ for _ in ()).throw(MemoryError()))
+            with pytest.raises(StoreError, match="too little memory"):
+                backup(store, tmp_path / "copy.duckdb")
+        store.tend(now=True)
+        assert store.wal_bytes == 0
+        assert backup(store, tmp_path / "copy.duckdb").exists()
+
+
+def test_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that takes too long for the log is given up, and the log is emptied."""
     with Store.open(tmp_path / "s.duckdb") as store:
         store.commit([table(*(attempt(n) for n in range(1, 50)))])
-        with ThreadPoolExecutor(2) as threads:
-            made = list(threads.map(lambda name: backup(store, tmp_path / name), ("a.duckdb", "b.duckdb")))
-    for path in made:
-        with Store.open(path) as copy:
-            assert all(check.passed for check in verify(copy))
+
+        def act() -> None:
+            store.commit([table(attempt(50))])
+            monkeypatch.setattr(duck, "MOST_FROZEN_WAL_BYTES", 1)
+            store.tend(now=True)
+
+        in_the_middle(monkeypatch, act)
+        with pytest.raises(StoreError, match="given up, as the log of the store grew too long"):
+            backup(store, tmp_path / "copy.duckdb")
+        assert store.wal_bytes == 0
 
 
 def test_still_locked(tmp_path: Path) -> None:
@@ -140,12 +212,11 @@ def test_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     def act() -> None:
         closing.start()
-        store._stopping.wait()
+        closing.join()  # which waits for nothing that is copied, nor for its disk
 
     in_the_middle(monkeypatch, act)
     with pytest.raises(StoreError, match="given up, as the store is closing"):
         backup(store, tmp_path / "copy.duckdb")
-    closing.join()
 
     assert [path.name for path in tmp_path.iterdir()] == ["s.duckdb"]
 

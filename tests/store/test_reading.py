@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,14 +141,33 @@ def test_one_limit_for_all_that_sees_one_state(tmp_path: Path) -> None:
         assert reader.query("select 1 as one", timeout_s=3600).to_pylist() == [{"one": 1}]
 
 
+def test_stopped_between_two_queries(tmp_path: Path) -> None:
+    """A reader that only keeps what it saw is in nobody's way any more; its next query says why it is refused."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        reader.query("select 1")
+        reader.stop()
+        with store._turnstile.emptied(hurry=lambda: True) as empty:
+            assert empty
+        with pytest.raises(StoreError, match="was stopped, because it kept the store"):
+            reader.query("select 1")
+        reader.end()
+        assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
+
+
 def test_interrupted_without_a_limit(tmp_path: Path) -> None:
     """An interruption that comes from nowhere ends the query with an error like any other."""
     with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
-        timer = threading.Timer(0.2, reader.connection.interrupt)
-        timer.start()
-        with pytest.raises(StoreError, match="cancelled"):
-            reader.query(ENDLESS)
-        timer.join()
+        ended = threading.Event()
+
+        def interrupt() -> None:
+            while not ended.wait(0.1):
+                reader.connection.interrupt()
+
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(interrupt)
+            with pytest.raises(StoreError, match="cancelled"):
+                reader.query(ENDLESS)
+            ended.set()
 
 
 def test_beginning_fails_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import subprocess
 import threading
@@ -23,7 +24,10 @@ from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.journal import Waiting
+from telemetry.store.ledger import Ledger
+from telemetry.store.recent import Recent
 from telemetry.store.retention import Retention
+from telemetry.store.tail import Tail
 from telemetry.store.writer import Writer
 from tests.support.spans import attempt, moved, table
 
@@ -206,53 +210,146 @@ def test_opened_again_while_queries_are_held_back(tmp_path: Path) -> None:
         assert store.info()["connections"] == 200
 
 
-class TestMemory:
-    """A shortage of memory costs a sender one more attempt, and nobody a span."""
+class Fault:
+    """Fails in the place of a function, once so many calls have passed."""
 
-    def test_commit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A commit that finds too little says that it may be tried again, before its spans are on disk or after."""
-        spans = SOME.num_rows
-        with Store.open(tmp_path / "s.duckdb") as store:
-            for module, name in ((duck, "joined"), (duck, "packed"), (Waiting, "add")):
-                with monkeypatch.context() as scarce:
-                    scarce.setattr(module, name, exhausted)
-                    with pytest.raises(StoreError, match="too little memory"):
-                        store.commit([SOME])
-            again = store.commit([SOME])
-            found = store.info()["spans"]
+    def __init__(
+        self, function: Callable[..., Any], error: Exception, *, passing: int = 0, after: bool = False
+    ) -> None:
+        """
+        Args:
+            after: do first what the function does.
+        """
+        self.hit = False
+        self._function = function
+        self._error = error
+        self._left = passing
+        self._after = after
 
-        assert again.stored + again.duplicates == found == spans
+    def __get__(self, owner: object, _: type | None = None) -> Callable[..., Any]:
+        """As a method."""
+        return functools.partial(self, owner)
 
-    @pytest.mark.parametrize("calls", [0, 1])
-    @pytest.mark.parametrize(
-        ("module", "name"), [(journal, "joined"), (duck, "joined"), (duck, "packed"), (Waiting, "add")]
-    )
-    def test_fold(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int) -> None:
-        """A fold that finds too little, here or there, changes nothing, or is read from the file again."""
-        monkeypatch.setattr(duck, "FOLD_ROWS", 1500)
-        with Store.open(tmp_path / "s.duckdb") as store:
-            for number in range(2):
-                store.commit([moved(SOME, number)])
-            with monkeypatch.context() as scarce:
-                scarce.setattr(module, name, exhausted_after(calls, getattr(module, name)))
-                with contextlib.suppress(StoreError):
-                    store.tend()
-            one_more = store.commit([moved(SOME, 2)]).stored
-            store.tend()
-            found, checks = store.info()["spans"], verify(store)
-        with Store.open(tmp_path / "s.duckdb") as store:
-            reopened = store.info()["spans"]
-
-        assert one_more == SOME.num_rows
-        assert found == reopened == 3 * SOME.num_rows
-        assert all(check.passed for check in checks), checks
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self._left -= 1
+        if self._left < 0 and not self.hit:
+            self.hit = True
+            if self._after:
+                self._function(*arguments, **keywords)
+            raise self._error
+        return self._function(*arguments, **keywords)
 
 
-def exhausted(*_: object) -> None:
-    raise pa.ArrowMemoryError("malloc failed")
+MEMORY = pa.ArrowMemoryError("malloc failed")
+INTERRUPTED = RuntimeError("Query interrupted")
+"""What DuckDB makes of Ctrl-C, also where the statement was done by then."""
 
 
-def exhausted_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Works so many times, and then no more."""
-    left = iter(range(calls))
-    return lambda *arguments: function(*arguments) if next(left, None) is not None else exhausted()
+def inject(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fault: Fault) -> Fault:
+    monkeypatch.setattr(owner, name, fault)
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error", "passing", "after"),
+    [
+        (duck, "joined", MEMORY, 0, False),
+        (duck, "packed", MEMORY, 0, False),
+        (duck, "packed", MEMORY, 1, False),
+        (duck, "execute", INTERRUPTED, 0, True),
+        (Tail, "add", MEMORY, 0, False),
+        (Waiting, "add", MEMORY, 0, False),
+        (Waiting, "add", MEMORY, 1, False),
+        (Recent, "add", MEMORY, 0, False),
+    ],
+)
+def test_commit_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    error: Exception,
+    passing: int,
+    *,
+    after: bool,
+) -> None:
+    """Wherever a commit fails, before its spans are on disk or after, they are there once when they are sent again."""
+    refused = Ledger()
+    refused.refuse("grpc", "bad trace id", 5, None)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([moved(SOME, 1)])
+        with monkeypatch.context() as failing:
+            fault = inject(failing, owner, name, Fault(getattr(owner, name), error, passing=passing, after=after))
+            with pytest.raises(StoreError if error is MEMORY else RuntimeError):
+                store.commit_each([(SOME, "grpc")], refused)
+        [again] = store.commit_each([(SOME, "grpc")], refused)
+        store.tend(now=True)
+        found, checks = store.info()["spans"], verify(store)
+        told = store.query("select sum(rejected)::bigint as n from ingest where reason = 'bad trace id'").to_pylist()
+    with Store.open(tmp_path / "s.duckdb") as store:
+        reopened = store.info()["spans"]
+
+    assert fault.hit
+    assert again.stored + again.duplicates == SOME.num_rows
+    assert found == reopened == 2 * SOME.num_rows
+    assert told == [{"n": 10 if name == "execute" else 5}]  # rather twice than not at all
+    assert all(check.passed for check in checks), checks
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "passing"),
+    [
+        (journal, "joined", 0),
+        (duck, "joined", 0),
+        (duck, "packed", 0),
+        (Waiting, "clear", 0),
+        (Waiting, "clear", 1),
+        (Waiting, "add", 0),
+    ],
+)
+def test_fold_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, passing: int) -> None:
+    """Wherever a fold fails, before it is on disk or after, every span is there once, and the next ones are folded."""
+    monkeypatch.setattr(duck, "FOLD_ROWS", 1500)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for number in range(2):
+            store.commit([moved(SOME, number)])
+        with monkeypatch.context() as failing:
+            fault = inject(failing, owner, name, Fault(getattr(owner, name), MEMORY, passing=passing))
+            with pytest.raises(StoreError, match="too little memory"):
+                store.tend()
+        check_that_nothing_is_lost(store)
+
+    assert fault.hit
+
+
+def test_fold_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the moment in which a fold is on disk doubles nothing."""
+
+    @contextlib.contextmanager
+    def interrupted(*_: object) -> Iterator[None]:
+        yield
+        raise INTERRUPTED
+
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for number in range(2):
+            store.commit([moved(SOME, number)])
+        with monkeypatch.context() as failing:
+            failing.setattr(Tail, "replacing", interrupted)
+            with pytest.raises(RuntimeError):
+                store.tend(now=True)
+        check_that_nothing_is_lost(store)
+
+
+def check_that_nothing_is_lost(store: Store) -> None:
+    """Of two commits, before and after a third one, folding, and opening the file again."""
+    one_more = store.commit([moved(SOME, 2)]).stored
+    before = store.info()["spans"]
+    store.tend(now=True)
+    after, checks = store.info()["spans"], verify(store)
+    store.close()
+    with Store.open(store.path) as opened:
+        reopened = opened.info()["spans"]
+
+    assert one_more == SOME.num_rows
+    assert before == after == reopened == 3 * SOME.num_rows
+    assert all(check.passed for check in checks), checks

@@ -87,3 +87,28 @@ def test_urged() -> None:
     with turnstile.emptied(hurry=lambda: True, urge=leave.set) as empty:
         assert empty
     asking.join()
+
+
+def test_failures_hold_nobody_back() -> None:
+    """Whatever fails in the block, or while it is waited for: queries go on, and it is not tried again at once."""
+
+    def fail() -> bool:
+        raise KeyError
+
+    turnstile = Turnstile()
+    with pytest.raises(KeyError), turnstile.passed(), turnstile.emptied(hurry=fail):
+        pass
+    with pytest.raises(KeyError), turnstile.emptied(hurry=fail):
+        fail()
+    assert turnstile.rest_s > 0
+    with turnstile.passed():
+        pass
+
+
+def test_hurried_is_not_obstructed() -> None:
+    """Who had no time to wait says nothing about those that were in the way."""
+    turnstile = Turnstile()
+    with turnstile.passed(), turnstile.emptied(hurry=lambda: True):
+        pass
+
+    assert turnstile.obstructed == 0

@@ -129,6 +129,27 @@ async def test_failed_commit(store: Gate) -> None:
     assert after.stored > 0
 
 
+async def test_all_that_wait_are_told_of_a_failure(store: Gate) -> None:
+    """Who came while a commit failed need not wait as long to hear the same."""
+    store.failure = StoreError("s.duckdb is kept busy by its own upkeep; send again later")
+    writer = Writer(store)
+    first = asyncio.create_task(writer.submit(table(attempt(1))))
+    await entered(store)
+    rest = [asyncio.create_task(writer.submit(table(attempt(number)))) for number in (2, 3)]
+    await asyncio.sleep(0)
+    store.open_gate.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    tried = len(store.groups)
+    store.failure = None
+    after = await writer.submit(table(attempt(1)))
+    await writer.close()
+    store.close()
+
+    assert [type(answer) for answer in answers] == [Overloaded] * 3
+    assert tried == 1
+    assert after.stored > 0
+
+
 async def test_unstorable_request(store: Gate) -> None:
     """A request that can never be stored is refused for good, and its neighbours are stored."""
     writer = Writer(store)
