@@ -21,6 +21,8 @@ SIMULATOR_PORT: Final = 4390
 
 CLUSTER_SCHEMES: Final = ("clickhouse:/", "clickhouses:/")
 """How the address of a ClickHouse cluster begins, also after it was taken for a path."""
+_SERVER_SCHEMES: Final = ("http:/", "https:/")
+"""How the address of a server begins, also then."""
 STORE_VARIABLE: Final = "TELEMETRY_STORE"
 SERVER_VARIABLE: Final = "TELEMETRY_SERVER"
 TOKEN_VARIABLE: Final = "TELEMETRY_TOKEN"
@@ -37,13 +39,14 @@ def cluster_address(given: str | os.PathLike[str] | None = None) -> str | None:
 
 def default_store() -> str:
     """Which store is asked when none is named."""
-    return cluster_address() or str(store_path())
+    return os.environ.get(STORE_VARIABLE) or str(store_path())
 
 
 def not_a_file(address: str, instead: str) -> UsageError:
-    """The refusal of what needs a store's file, where the store is a cluster."""
+    """The refusal of what needs a store's file, where the store is a cluster or a server."""
     shown = re.sub(":/+([^@/]*@)?", "://", address, count=1)  # without the password
-    return UsageError(f"{shown} is a ClickHouse cluster and no file; {instead}")
+    what = "the address of a server" if address.startswith(_SERVER_SCHEMES) else "a ClickHouse cluster"
+    return UsageError(f"{shown} is {what} and no file; {instead}")
 
 
 def store_path(
@@ -55,11 +58,13 @@ def store_path(
         instead: what to do where that is a cluster.
 
     Raises:
-        UsageError: it is the address of a ClickHouse cluster.
+        UsageError: it is the address of a ClickHouse cluster, or of a server.
     """
-    chosen = given or os.environ.get(STORE_VARIABLE)
+    chosen = os.fspath(given or os.environ.get(STORE_VARIABLE, ""))
     if address := cluster_address(given):
         raise not_a_file(address, instead)
+    if chosen.startswith(_SERVER_SCHEMES):
+        raise not_a_file(chosen, f"name the file that it serves; a server to ask is named with {SERVER_VARIABLE}")
     if chosen:
         return Path(chosen).expanduser()
     data_home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"

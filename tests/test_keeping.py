@@ -69,6 +69,43 @@ def test_prune_forgets_what_it_was_told(path: Path) -> None:
     assert run("store", "prune", "--store", path, "--keep-days", "0.001").stdout.startswith("forgot 2 attempts")
 
 
+def test_prune_makes_no_store(tmp_path: Path) -> None:
+    """`store prune` of a path that is mistyped says so, and leaves nothing there."""
+    result = run("store", "prune", "--store", tmp_path / "typo.duckdb", "--keep-days", "1")
+
+    assert result.exit_code == 5
+    assert "there is no store at" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["store", "prune", "--keep-days", "1"],
+        ["store", "import", "spans.jsonl"],
+        ["capsule", "import", "spans.jsonl"],
+        ["serve"],
+    ],
+)
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_a_servers_address_is_no_file(
+    command: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What needs a store's file refuses the address of a server, and makes no file named after it."""
+    monkeypatch.chdir(tmp_path)
+    Path("spans.jsonl").touch()
+    if named == "option":
+        command = [*command, "--store", "http://user:secret@127.0.0.1:4380"]
+    else:
+        monkeypatch.setenv("TELEMETRY_STORE", "http://user:secret@127.0.0.1:4380")
+
+    result = run(*command)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "http://127.0.0.1:4380 is the address of a server and no file; name the file" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["spans.jsonl"]
+
+
 def test_retention_options() -> None:
     """Days, days of an environment and sizes are read; nothing given keeps everything; nonsense is refused."""
     assert retention(None, (), None) is None

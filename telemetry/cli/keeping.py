@@ -13,7 +13,7 @@ import click
 from telemetry import settings
 from telemetry.cli.asking import store_option
 from telemetry.cli.output import narrate, printable
-from telemetry.errors import ExitCode, UsageError
+from telemetry.errors import ExitCode, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,7 +269,10 @@ def prune(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str | N
     wanted = retention(keep_days, keep_in, keep_bytes)
     if wanted is None:
         raise UsageError("nothing to forget by; give --keep-days, --keep-in or --keep-bytes")
-    with _written(store, "it forgets by itself: `telemetry store init --keep-days`") as opened:
+    path = settings.store_path(store, instead="it forgets by itself: `telemetry store init --keep-days`")
+    if not path.exists():
+        raise StoreError(f"there is no store at {path}, and so nothing to forget")
+    with _written(path) as opened:
         pruned = prune(opened, wanted, now_ns=time.time_ns())
     click.echo(f"forgot {pruned.attempts} attempts, {pruned.spans} spans")
 
