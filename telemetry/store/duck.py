@@ -411,7 +411,7 @@ class Store:
                     return self._frozen
                 if self._turnstile.obstructed >= MOST_TRIES:
                     raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
-            self._ended.wait(self._turnstile.rest_s)
+            self._ended.wait(self._turnstile.rest_s or 0.1)
 
     def _thaw(self, why: str) -> None:
         """Let checkpoints change the file again; who copies it gives up."""
