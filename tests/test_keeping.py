@@ -169,6 +169,37 @@ def test_spans_travel(path: Path, tmp_path: Path, name: str) -> None:
         assert store.info()["connections"] == 2
 
 
+@pytest.mark.parametrize("name", ["spans", "spans.jsonl", "case.html"])
+def test_no_export_writes_over_another(path: Path, tmp_path: Path, name: str) -> None:
+    """A target that holds an export already is refused as `store backup` does, and stays as it is."""
+    target = tmp_path / name
+    export = ["store", "export", target, "--store", path]
+    if name == "case.html":
+        export = ["capsule", "export", "attempt-0002", "--output", target, "--store", path]
+    files = ["", "day=2026-09-21/spans.parquet"]
+
+    assert run(*export).exit_code == 0
+    before = [(target / file).stat().st_ino for file in files if (target / file).is_file()]
+    again = run(*export)
+
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert f"{target} exists; choose another path, or remove it" in again.stderr
+    assert [(target / file).stat().st_ino for file in files if (target / file).is_file()] == before != []
+
+
+def test_where_an_export_may_go(path: Path, tmp_path: Path) -> None:
+    """An empty folder and a name with a date take an export; an ending that means nothing is refused."""
+    (tmp_path / "empty").mkdir()
+
+    assert run("store", "export", tmp_path / "empty", "--store", path).exit_code == 0
+    assert run("store", "export", tmp_path / "spans-2026.09.21", "--store", path).exit_code == 0
+    refused = run("store", "export", tmp_path / "spans.txt", "--store", path)
+
+    assert refused.exit_code == 2
+    assert "names no form; give a folder, or a .jsonl or .jsonl.gz file" in refused.stderr
+    assert not (tmp_path / "spans.txt").exists()
+
+
 def test_a_browsers_dump_is_laid_on_a_timeline(path: Path, tmp_path: Path) -> None:
     """`capsule import --attempt` puts a browser dump on the attempt's timeline and leaves the verdict alone."""
     dump = tmp_path / "dump.txt"

@@ -126,8 +126,7 @@ def backup(target: Path, store: str | None) -> None:
     from telemetry import source
     from telemetry.store.backup import backup as copy
 
-    if target.exists():
-        raise UsageError(f"{target} exists; choose another path, or remove it")
+    _refuse_taken(target)
     with source.opened(store, writable=True) as asked:
         if isinstance(asked, source.File):
             copy(asked.store, target)
@@ -148,15 +147,24 @@ Examples:
 def export(target: Path, days: float | None, store: str | None) -> None:
     """Write the spans for others to read: Parquet into a folder, or OTLP/JSON lines into a .jsonl or .jsonl.gz file.
 
-    What a server holds is copied first, so that it goes on undisturbed.
+    What a server holds is copied first, so that it goes on undisturbed. An earlier export is never written over.
     """
     from telemetry.store.transfer import export_otlp, export_parquet
 
+    _refuse_taken(target)
+    if not _is_lines(target) and re.fullmatch(r"\.[a-zA-Z]\w*", target.suffix):
+        raise UsageError(f"{target} has an ending that names no form; give a folder, or a .jsonl or .jsonl.gz file")
     write = export_otlp if _is_lines(target) else export_parquet
     since_ns = 0 if days is None else time.time_ns() - round(days * 86_400 * 10**9)
     with _readable(store) as opened:
         moved = write(opened, target, since_ns=since_ns)
     click.echo(f"{moved.spans} spans in {moved.files} files")
+
+
+def _refuse_taken(target: Path) -> None:
+    """Raises UsageError where something is already; an empty folder is nothing."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UsageError(f"{target} exists; choose another path, or remove it")
 
 
 @contextmanager
@@ -329,6 +337,7 @@ def export_capsule(id: str, output: Path | None, format: str, store: str | None)
         body = json.dumps(_trace(packed, format)).encode()
     ending = "capsule.html" if format == "html" else f"{format}.json"
     path = output or Path(re.sub(r"[^\w.-]", "_", packed.attempt_id) + f".{ending}")
+    _refuse_taken(path)
     with path.open("xb") as file:
         file.write(body)
     narrate(f"{sum(removed.count for removed in packed.removed)} values were removed; the file lists them")
