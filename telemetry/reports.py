@@ -34,7 +34,7 @@ Type = Literal["timestamp", "duration", "integer", "number", "text", "boolean"]
 EXPECTED: Final[Mapping[str, str]] = {
     "timestamp": "a relative time such as 24h or 7d, now, or an ISO 8601 time such as 2026-09-21T14:00Z",
     "duration": "a duration such as 500ms, 90s, 15m, 6h or 7d, or all",
-    "integer": "a whole number",
+    "integer": "a whole number from 0",
     "number": "a number",
     "text": "a text of at most 1000 characters",
     "boolean": "true or false",
@@ -409,7 +409,7 @@ def _read(type: Type, value: object, now_ns: int) -> object:
         case "integer":
             if isinstance(value, bool | float):
                 raise ValueError(value)
-            return _within(int(str(value)), at_least=-_MOST_NS)
+            return _within(int(str(value)))
         case "number":
             if isinstance(value, bool):
                 raise ValueError(value)

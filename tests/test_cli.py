@@ -244,6 +244,7 @@ def test_a_store_that_cannot_be_used_is_exit_code_5(command: list[str], tmp_path
         (["report", "recent", "--nonsense"], 2, "No such option"),
         (["report", "recent", "--since", "yesterday-ish"], 2, "24h"),
         (["report", "recent", "--limit", "many"], 2, "whole number"),
+        (["report", "recent", "--limit", "-1"], 2, "a whole number from 0"),
         (["session", "nothing-like-this"], 4, "empty"),
     ],
 )

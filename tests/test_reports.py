@@ -165,7 +165,7 @@ def bound(type: str, value: object, default: str = "") -> object:
         ("duration", "all", 2**62),
         ("duration", timedelta(minutes=5), 300 * S),
         ("integer", "12", 12),
-        ("integer", -3, -3),
+        ("integer", 0, 0),
         ("number", "0.25", 0.25),
         ("number", 2, 2.0),
         ("boolean", "true", True),
@@ -186,7 +186,7 @@ def test_values(type: str, value: object, expected: object) -> None:
     [
         *(("timestamp", bad) for bad in ("yesterday", "24", "-1h", "24 h", True, "1200y", "2026-13-01")),
         *(("duration", bad) for bad in ("", "10", "h", "0s", "-5m", "1h garbage", "999999999d")),
-        *(("integer", bad) for bad in ("1.5", "one", 1.5, True, str(2**70))),
+        *(("integer", bad) for bad in ("1.5", "one", 1.5, -1, True, str(2**70))),
         *(("number", bad) for bad in ("nan", "inf", "x", False)),
         *(("boolean", bad) for bad in ("maybe", "2", 3)),
         ("text", "x" * 1001),
