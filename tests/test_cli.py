@@ -281,6 +281,39 @@ def test_check_fires_with_exit_code_3(tmp_path: Path) -> None:
     assert "Traceback" not in broken.stderr
 
 
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ('{rule}above = 1\n[[webhooks]]\nurl = "nonsense"', "rules.toml, webhook 1: the address should be"),
+        ('{rule}above = 1\n[[webhooks]]\nurl_env = "UNSET"', "rules.toml, webhook 1: the environment variable UNSET"),
+        (
+            "{rule}above = 1\nwhere = {{ colour = 3 }}",
+            "rules.toml, rule 'r': report failure_rate has no column 'colour'",
+        ),
+        ("{rule}above = 1\nparams = {{ colour = 3 }}", "rules.toml, rule 1 (r): report failure_rate has no parameter"),
+    ],
+)
+def test_check_reads_all_of_a_file(tmp_path: Path, rules: str, told: str) -> None:
+    """What keeps `serve --rules` from starting is refused by `check`, with the file and the place in it."""
+    path, file = tmp_path / "store.duckdb", tmp_path / "rules.toml"
+    Store.open(path).close()
+    file.write_text(rules.format(rule='[[rules]]\nname = "r"\nreport = "failure_rate"\ncolumn = "failure_ratio"\n'))
+
+    result = CliRunner().invoke(root, ["check", "--rules", str(file), "--store", str(path)])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("every", ["soon", "30s"])
+def test_how_often_to_check_needs_rules(every: str) -> None:
+    """`serve --check-every` without rules to check is wrong usage."""
+    result = CliRunner().invoke(root, ["serve", "--check-every", every])
+
+    assert result.exit_code == 2
+    assert "give them with --rules" in result.stderr
+
+
 def test_every_report_is_a_command_with_its_own_options() -> None:
     """A report's help is its question and notes, and it has an option for each parameter of its header."""
     for name, report in reports.catalogue().items():

@@ -32,7 +32,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from telemetry import reports
-from telemetry.errors import ExitCode, UsageError
+from telemetry.errors import ExitCode, ReportError, UsageError
 
 Ask = Callable[[str, Mapping[str, str]], pa.Table]
 """Answers a report: `telemetry.source.Source.report`."""
@@ -110,8 +110,8 @@ def read_rules(path: str | os.PathLike[str]) -> tuple[Rule, ...]:
     """Read the rules of a file.
 
     Raises:
-        UsageError: the file cannot be read, or a rule in it cannot be understood; names the rule.
-        UnknownReport, BadParameter: a rule asks for a report, or with a parameter, that does not exist.
+        UsageError: the file cannot be read, or a rule in it cannot be understood, or asks for a report, or with a
+            parameter, that does not exist; names the rule.
     """
     given = read_file(path).get("rules")
     if not isinstance(given, list) or not given:
@@ -154,7 +154,10 @@ def _rule(where: str, given: Any) -> Rule:
         raise UsageError(f"{where} ({given['name']}) has no limit; give `above` or `below`")
     texts = {name: reports.as_texts(given.get(name, {})) for name in ("params", "labels")}
     rule = Rule(**{**given, **texts})
-    reports.find(rule.report).bind(rule.params, now_ns=2**62)  # later than any time in a rule
+    try:
+        reports.find(rule.report).bind(rule.params, now_ns=2**62)  # later than any time in a rule
+    except ReportError as error:
+        raise UsageError(f"{where} ({rule.name}): {error.message}") from error
     return rule
 
 

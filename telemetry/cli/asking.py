@@ -1,6 +1,7 @@
 """`reports`, `report`, `session` and `check`: the commands that ask the store, or the server that holds it."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import click
 
 from telemetry import settings
 from telemetry.cli.output import narrate, printable, write_table
+from telemetry.errors import UsageError
 
 if TYPE_CHECKING:
     from telemetry.reports import Param, Report
@@ -177,14 +179,19 @@ def check(rules: Path, format: str, store: str | None) -> None:
 
     A rule on a share fires when its whole interval is beyond the limit, and never on fewer cases than it asks for.
     A ClickHouse cluster (--store clickhouse://…) is held against the same rules.
+    The whole file is read as `telemetry serve --rules` reads it, its webhooks too; none of them is told.
     """
     from telemetry import source
-    from telemetry.alerts import judging
+    from telemetry.alerts import judging, webhook
     from telemetry.formats import jsonable
 
     wanted = judging.read_rules(rules)
+    webhook.read_webhooks(rules, judging.read_file(rules), os.environ)
     with source.opened(store) as asked:
-        findings = judging.check(wanted, asked.report)
+        try:
+            findings = judging.check(wanted, asked.report)
+        except UsageError as error:
+            raise UsageError(f"{rules}, {error.message}") from error
     if format == "json":
         click.echo(json.dumps([jsonable(finding.to_dict()) for finding in findings], indent=1, ensure_ascii=False))
     else:

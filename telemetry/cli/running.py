@@ -94,7 +94,7 @@ def serve(
     if cluster:
         _refuse_receiving()
     kept = retention(keep_days, keep_in, keep_bytes)
-    watch = _plan(rules, check_every) if rules else None
+    watch = _plan(rules, check_every)
     doors = Doors(
         host,
         grpc_port,
@@ -147,14 +147,18 @@ _OF_RECEIVING: Final = ("grpc_port", "http_port", "origins", "tls_client_ca", "k
 
 def _refuse_receiving() -> None:
     """Raises UsageError for an option that has no meaning before a cluster."""
-    context = click.get_current_context()
     for name in _OF_RECEIVING:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if _is_given(name):
             flag = "--origin" if name == "origins" else f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{flag} is for a server that receives, and before a ClickHouse cluster it only shows; "
                 "Collectors export to the cluster, and `telemetry store init --keep-days` says what it forgets"
             )
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option stands on the command line, and not its default."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "Tls | None":
@@ -172,12 +176,16 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
     return None
 
 
-def _plan(rules: Path, check_every: str) -> "Plan":
-    """What the options say of alerts.
+def _plan(rules: Path | None, check_every: str) -> "Plan | None":
+    """What the options say of alerts; None means that there are none.
 
     Raises:
         UsageError: one of them, or the file, cannot be used.
     """
+    if rules is None:
+        if _is_given("check_every"):
+            raise UsageError("--check-every says how often to check rules; give them with --rules")
+        return None
     from telemetry import reports
     from telemetry.alerts import judging, watch, webhook
 

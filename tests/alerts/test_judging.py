@@ -9,7 +9,7 @@ import pytest
 from telemetry import reports
 from telemetry.alerts import judging
 from telemetry.alerts.judging import Rule, Status, judge
-from telemetry.errors import BadParameter, ExitCode, UnknownReport, UsageError
+from telemetry.errors import ExitCode, UsageError
 from telemetry.simulator import fleet
 from tests.support.source import MemorySource
 from tests.support.spans import T0, attempt, table
@@ -57,28 +57,28 @@ def test_rules_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "message"),
+    ("text", "message"),
     [
-        ("rules = 3", UsageError, r"has no \[\[rules\]\]"),
-        ("", UsageError, r"has no \[\[rules\]\]"),
-        ("rules = [3]", UsageError, "rule 1 is not a table"),
-        ("a = ", UsageError, "is no TOML file"),
-        (GOOD.replace("above", "abov"), UsageError, "rule 1 has an unknown key 'abov'"),
-        (GOOD.replace("above = 0.1", ""), UsageError, "has no limit"),
-        (GOOD.replace("0.1", "true"), UsageError, "above cannot be True"),
-        (GOOD.replace("0.1", "'much'"), UsageError, "above cannot be 'much'"),
-        (GOOD.replace('column = "failure_ratio"', ""), UsageError, "lacks column"),
-        (GOOD.replace('"failure_rate"', '"failurerate"'), UnknownReport, "failure_rate"),
-        (GOOD.replace('"1h"', '"an hour"'), BadParameter, "since"),
-        (GOOD.replace("bucket", "buckets"), BadParameter, "buckets"),
+        ("rules = 3", r"has no \[\[rules\]\]"),
+        ("", r"has no \[\[rules\]\]"),
+        ("rules = [3]", "rule 1 is not a table"),
+        ("a = ", "is no TOML file"),
+        (GOOD.replace("above", "abov"), "rule 1 has an unknown key 'abov'"),
+        (GOOD.replace("above = 0.1", ""), "has no limit"),
+        (GOOD.replace("0.1", "true"), "above cannot be True"),
+        (GOOD.replace("0.1", "'much'"), "above cannot be 'much'"),
+        (GOOD.replace('column = "failure_ratio"', ""), "lacks column"),
+        (GOOD.replace('"failure_rate"', '"failurerate"'), r"rule 1 \(too many .* mean failure_rate"),
+        (GOOD.replace('"1h"', '"an hour"'), r"rule 1 \(too many .* since"),
+        (GOOD.replace("bucket", "buckets"), r"rule 1 \(too many .* 'buckets'"),
     ],
 )
-def test_bad_files_are_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+def test_bad_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     """What cannot be understood is refused before anything is checked, and the message says where."""
     file = tmp_path / "rules.toml"
     file.write_text(text)
 
-    with pytest.raises(error, match=message):
+    with pytest.raises(UsageError, match=message):
         judging.read_rules(file)
 
 
