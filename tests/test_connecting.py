@@ -128,16 +128,34 @@ async def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPa
 async def test_without_a_receiver_nothing_waits(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where nobody takes spans, that is said, and the session goes on without."""
+    """Where nobody takes spans, that is said, the session goes on without, and no story is promised."""
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(settings.STORE_VARIABLE, str(tmp_path / "none.duckdb"))
     (tmp_path / "none.duckdb.serve.json").write_text('{"otlp_grpc": "http://127.0.0.1:1"}')
 
     result = await run("connect", simulator.url("steady"), "--stay", "0")
+    failed = await run("connect", simulator.url("busy"))
 
-    assert result.exit_code == 0
+    assert (result.exit_code, failed.exit_code) == (0, 3)
     assert "nobody takes spans at http://127.0.0.1:1" in result.stderr
+    assert "nobody takes spans" in failed.stderr
+    assert "tells its story" not in failed.stderr
+
+
+@pytest.mark.real
+async def test_spans_that_are_refused_are_told_at_the_end(simulator: Simulator, tmp_path: Path) -> None:
+    """Where a receiver refuses, stderr says so once, after the progress, and promises no story."""
+    doors = Doors(grpc_port=0, http_port=0, pages_port=0, tokens=("another",))
+    async with serving(tmp_path / "store.duckdb", doors) as addresses:
+        result = await run("connect", simulator.url("busy"), "--endpoint", addresses.otlp_grpc)
+
+    progress, told = result.stderr.split("this is not recorded, or only in part: ")
+    assert result.exit_code == 3
+    assert "Disconnected" in progress
+    assert "UNAUTHENTICATED" not in progress
+    assert "UNAUTHENTICATED" in told.splitlines()[0]
+    assert "tells its story" not in told
 
 
 @pytest.mark.real

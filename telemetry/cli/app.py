@@ -86,7 +86,7 @@ class Root(click.Group):
 def _explain(error: TelemetryError) -> str:
     if isinstance(error, ConnectionFailed):
         advice = "trying again may help" if error.retryable else "trying again will not help until something changes"
-        return f"{error}\n{advice}; telemetry session {error.attempt_id} tells its story"
+        return f"{error}\n{'; '.join([advice, *getattr(error, '__notes__', ())])}"
     return error.message
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 import os
 import socket
@@ -15,7 +16,7 @@ import click
 
 from telemetry import settings
 from telemetry.cli.output import narrate, printable, progress
-from telemetry.errors import ExitCode, UsageError
+from telemetry.errors import ConnectionFailed, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -194,7 +195,10 @@ def _pairs(given: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _tracing(options: Mapping[str, Any]) -> "Iterator[TracerProvider]":
-    """Send spans to where the options, the environment or a server on this machine say; flush at the end."""
+    """Send spans to where the options, the environment or a server on this machine say; flush at the end.
+
+    A failure on its way out learns where its story is told, if it is recorded.
+    """
     from opentelemetry.trace import NoOpTracerProvider
 
     endpoint = _endpoint(options)
@@ -207,10 +211,40 @@ def _tracing(options: Mapping[str, Any]) -> "Iterator[TracerProvider]":
     if tokens:
         os.environ.setdefault("OTEL_EXPORTER_OTLP_HEADERS", f"authorization=Bearer%20{quote(tokens[0])}")
     provider = set_up_tracing(endpoint or None, service_name=os.environ.get("OTEL_SERVICE_NAME", "telemetry-cli"))
+    failed = None
+    with _losses() as lost:
+        try:
+            yield provider
+        except ConnectionFailed as error:
+            failed = error
+            raise
+        finally:
+            provider.shutdown()
+            if lost:
+                narrate(printable(f"this is not recorded, or only in part: {lost[0]}"))
+            elif failed:
+                failed.add_note(f"telemetry session {failed.attempt_id} tells its story")
+
+
+@contextmanager
+def _losses() -> Iterator[list[str]]:
+    """What the SDK says of spans that nobody took, which is kept from stderr meanwhile."""
+    lost: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not record.getMessage().startswith("Transient error"):  # then it tries again
+                lost.append(record.getMessage())
+
+    listening = Listening(logging.WARNING)
+    loggers = [logging.getLogger(f"opentelemetry.{part}") for part in ("exporter", "sdk")]
+    for logger in loggers:
+        logger.addHandler(listening)
     try:
-        yield provider
+        yield lost
     finally:
-        provider.shutdown()
+        for logger in loggers:
+            logger.removeHandler(listening)
 
 
 def _endpoint(options: Mapping[str, Any]) -> str | None:
