@@ -158,6 +158,16 @@ async def test_spans_that_are_refused_are_told_at_the_end(simulator: Simulator, 
     assert "tells its story" not in told
 
 
+@pytest.mark.parametrize("command", ["connect", "probe"])
+def test_media_come_from_a_file_that_exists(command: str) -> None:
+    """A file of media that is not there is wrong usage, before anything is connected."""
+    arguments = [command, "ws://127.0.0.1:1/", "--no-trace", "--media", "microphone", "--media-from", "nosuch.wav"]
+    result = CliRunner().invoke(root, arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no file nosuch.wav; --media-from takes one" in result.stderr
+
+
 @pytest.mark.real
 async def test_probes_are_marked_and_summed_up(simulator: Simulator, pipeline: Addresses) -> None:
     """A probe's sessions are synthetic, so that rates leave them out; the summary is data on stdout."""

@@ -229,6 +229,15 @@ def test_repro_prints_a_scenario(path: Path, tmp_path: Path) -> None:
     assert "queue_full" in from_store.stdout
 
 
+@pytest.mark.parametrize("given", ["nosuch.html", "cases/nosuch"])
+def test_a_mistyped_file_is_no_id(path: Path, given: str) -> None:
+    """`repro` of what is named like a file, and is none, looks for no attempt of that id."""
+    result = run("repro", given, "--store", path)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"telemetry: there is no file {given}\n"
+
+
 @pytest.mark.real
 async def test_a_running_server_is_asked(path: Path, tmp_path: Path) -> None:
     """While a server holds the store, info, verify, backup and capsules go through it; pruning is left to it."""

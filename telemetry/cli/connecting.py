@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -126,9 +127,10 @@ def probe(url: str, count: int, concurrency: int, stay_s: float, format: str, **
     interrupted = False
 
     with _tracing(options) as provider, progress(count, "sessions") as advance:
+        arguments = _arguments(options, provider)
 
         def make_scene() -> Scene:
-            return Scene(url, synthetic=True, **_arguments(options, provider))
+            return Scene(url, synthetic=True, **arguments)
 
         def done(result: "Result") -> None:
             results.append(result)
@@ -171,11 +173,14 @@ def _arguments(options: Mapping[str, Any], provider: "TracerProvider") -> dict[s
 
     if not options["limit"] > 0:
         raise UsageError("--limit must be over 0 seconds")
+    media_from = options["media_from"]
+    if media_from not in ("devices", "synthetic") and not Path(media_from).exists():
+        raise UsageError(f"there is no file {media_from}; --media-from takes one, or `devices`, or `synthetic`")
     return {
         "token": os.environ.get(settings.SESSION_TOKEN_VARIABLE),
         "requested_media": UserMedia(options["media"]),
         "required_media": UserMedia(options["require"]),
-        "media_source": options["media_from"],
+        "media_source": media_from,
         "retry": Retry(attempts=options["attempts"]),
         "limits": Limits(connect_s=options["limit"]),
         "attributes": _pairs(options["attributes"]),

@@ -152,7 +152,7 @@ def export(target: Path, days: float | None, store: str | None) -> None:
     from telemetry.store.transfer import export_otlp, export_parquet
 
     _refuse_taken(target)
-    if not _is_lines(target) and re.fullmatch(r"\.[a-zA-Z]\w*", target.suffix):
+    if not _is_lines(target) and _has_ending(target):
         raise UsageError(f"{target} has an ending that names no form; give a folder, or a .jsonl or .jsonl.gz file")
     write = export_otlp if _is_lines(target) else export_parquet
     since_ns = 0 if days is None else time.time_ns() - round(days * 86_400 * 10**9)
@@ -209,6 +209,11 @@ def import_spans(given: Path, store: Path | None) -> None:
 
 def _is_lines(path: Path) -> bool:
     return path.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz"))
+
+
+def _has_ending(path: Path) -> bool:
+    """Whether it is named as files are; dates and versions have dots, too."""
+    return re.fullmatch(r"\.[a-zA-Z]\w*", path.suffix) is not None
 
 
 @store.command(
@@ -423,6 +428,8 @@ def repro(id_or_capsule: str, store: str | None) -> None:
     file = Path(id_or_capsule)
     if file.is_file():
         body = file.read_bytes()
+    elif len(file.parts) > 1 or _has_ending(file):
+        raise UsageError(f"there is no file {file}")
     else:
         with source.opened(store) as asked:
             body = asked.capsule(id_or_capsule)
