@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -299,16 +300,17 @@ def demo(sessions: int, seed: int, store: Path | None, pages_port: int | None, o
     if store:
         store = settings.store_path(store, instead="keep what is played in a file, and `telemetry store copy` that")
     with tempfile.TemporaryDirectory(prefix="telemetry-demo-") as folder:
-        asyncio.run(_demo(sessions, seed, store or Path(folder) / "demo.duckdb", pages_port, once))
+        asyncio.run(_demo(sessions, seed, store, Path(folder), pages_port, once))
 
 
-async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, once: bool) -> None:
+async def _demo(sessions: int, seed: int, kept: Path | None, folder: Path, pages_port: int | None, once: bool) -> None:
     from telemetry.cli.output import progress, write_table
     from telemetry.demo import pipeline
     from telemetry.serve import Doors
     from telemetry.source import opened
     from telemetry.support.text import render
 
+    store = kept or folder / "demo.duckdb"
     visits = pipeline.plan(sessions, seed)
     failed: dict[str, str] = {}
     begun = datetime.now(UTC)
@@ -322,14 +324,17 @@ async def _demo(sessions: int, seed: int, store: Path, pages_port: int | None, o
                 advance(f"{seen.scenario}: {seen.error or 'connected'}")
 
             addresses = await stack.enter_async_context(pipeline.demonstration(store, doors, visits, done))
+        # So that the commands answer the same when they are repeated, where something stays that answers.
+        asks = kept or (None if once else addresses.pages)
+        where = f" --store {shlex.quote(str(asks))}" if asks else ""
         with opened(addresses.pages) as asked:
             table = await asyncio.to_thread(asked.report, "failure_rate", {"by": "reason", "since": "1h"})
             told = await asyncio.to_thread(asked.story, pipeline.worth_telling(failed)) if failed else None
-        click.echo("telemetry report failure_rate --by reason --since 1h")
+        click.echo(f"telemetry report failure_rate --by reason --since 1h{where}")
         write_table(table, "table", None)
         if told:
-            click.echo(f"\ntelemetry session {told['attempt']['attempt_id']}")
-            click.echo(render(told, link=addresses.pages + told["link"]), nl=False)
+            click.echo(f"\ntelemetry session {told['attempt']['attempt_id']}{where}")
+            click.echo(render(told, link=None if once else addresses.pages + told["link"]), nl=False)
         if once:
             return
         stopped = await stack.enter_async_context(until_stopped())
