@@ -359,6 +359,9 @@ def _text(value: object) -> str:
 
 def _error_of(answer: "httpx.Response") -> Exception:
     """The error that the server met, as it would have been raised here."""
+    if answer.status_code == 401 and "Authorization" in answer.request.headers:
+        shown = f"the token that {settings.TOKEN_VARIABLE} holds (of several, the first)"
+        return ServerError(f"{answer.url.scheme}://{answer.url.netloc.decode()} does not know {shown}; give another")
     try:
         told = answer.json()["error"]
         message, kind = str(told["message"]), told["type"]

@@ -158,7 +158,10 @@ async def test_the_token_guards_every_door(tmp_path: Path, monkeypatch: pytest.M
     async with serving(path, Doors(grpc_port=0, http_port=0, pages_port=0, tokens=("secret",))) as addresses:
         with pytest.raises(httpx.HTTPStatusError, match="401"):
             await asyncio.to_thread(send, addresses.otlp_http, 1)
-        with pytest.raises(ServerError, match="token"):
+        with pytest.raises(ServerError, match="this server asks for a token"):
+            await asyncio.to_thread(ask)
+        monkeypatch.setenv(settings.TOKEN_VARIABLE, "wrong, secret")
+        with pytest.raises(ServerError, match="does not know the token that TELEMETRY_TOKEN holds"):
             await asyncio.to_thread(ask)
         monkeypatch.setenv(settings.TOKEN_VARIABLE, "secret")
         assert await asyncio.to_thread(ask) == 0
