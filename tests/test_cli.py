@@ -145,6 +145,12 @@ def test_cells_are_written_for_people(name: str, value: object, text: str) -> No
     assert output.cell(name, value) == text
 
 
+def test_one_is_not_many() -> None:
+    """A count and its word agree."""
+    assert [output.counted(number, "file") for number in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [output.counted(number, "was", "were") for number in (1, 2)] == ["1 was", "2 were"]
+
+
 def test_a_table_is_never_squeezed(capsys: pytest.CaptureFixture[str]) -> None:
     """A table that is not for a terminal has whole ids, one line a row, and no colours; nothing is said as such."""
     table = pa.table({"attempt_id": ["0f0e0d0c-0000-4000-8000-000000000000"], "message": ["word " * 100], "n": [1]})

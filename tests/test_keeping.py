@@ -163,8 +163,8 @@ def test_spans_travel(path: Path, tmp_path: Path, name: str) -> None:
     again = run("store", "import", tmp_path / name, "--store", elsewhere)
 
     assert int(count) > 20
-    assert first.stdout.startswith(f"{count} spans from 1 files; 0 were")
-    assert again.stdout.startswith(f"0 spans from 1 files; {count} were")
+    assert first.stdout.startswith(f"{count} spans from 1 file; 0 were")
+    assert again.stdout.startswith(f"0 spans from 1 file; {count} were")
     with Store.open(elsewhere, read_only=True) as store:
         assert store.info()["connections"] == 2
 

@@ -12,7 +12,7 @@ import click
 
 from telemetry import settings
 from telemetry.cli.asking import store_option
-from telemetry.cli.output import narrate, printable
+from telemetry.cli.output import counted, narrate, printable
 from telemetry.errors import ExitCode, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def export(target: Path, days: float | None, store: str | None) -> None:
     since_ns = 0 if days is None else time.time_ns() - round(days * 86_400 * 10**9)
     with _readable(store) as opened:
         moved = write(opened, target, since_ns=since_ns)
-    click.echo(f"{moved.spans} spans in {moved.files} files")
+    click.echo(f"{counted(moved.spans, 'span')} in {counted(moved.files, 'file')}")
 
 
 def _refuse_taken(target: Path) -> None:
@@ -204,7 +204,8 @@ def import_spans(given: Path, store: Path | None) -> None:
 
     with _written(store, "import into a file, and `telemetry store copy` that to the cluster") as opened:
         moved = (import_otlp if _is_lines(given) else import_parquet)(opened, given)
-    click.echo(f"{moved.spans} spans from {moved.files} files; {moved.duplicates} were there already")
+    there = counted(moved.duplicates, "was", "were")
+    click.echo(f"{counted(moved.spans, 'span')} from {counted(moved.files, 'file')}; {there} there already")
 
 
 def _is_lines(path: Path) -> bool:
@@ -266,7 +267,8 @@ def copy_spans(given: str, target: str) -> None:
     with ExitStack() as stack:
         source = opened(given, lambda: _readable(given))
         copied = transfer.copy(source, opened(target, lambda: _written(Path(target))), tell)
-    click.echo(f"{copied.spans} spans of {copied.days} days; {copied.days_there} days were there already")
+    there = counted(copied.days_there, "day was", "days were")
+    click.echo(f"{counted(copied.spans, 'span')} of {counted(copied.days, 'day')}; {there} there already")
 
 
 @store.command(epilog="\b\nExample:\n  telemetry store prune --keep-days 30 --keep-in staging=3")
@@ -287,7 +289,7 @@ def prune(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str | N
         raise StoreError(f"there is no store at {path}, and so nothing to forget")
     with _written(path) as opened:
         pruned = prune(opened, wanted, now_ns=time.time_ns())
-    click.echo(f"forgot {pruned.attempts} attempts, {pruned.spans} spans")
+    click.echo(f"forgot {counted(pruned.attempts, 'attempt')}, {counted(pruned.spans, 'span')}")
 
 
 @contextmanager
@@ -345,7 +347,8 @@ def export_capsule(id: str, output: Path | None, format: str, store: str | None)
     _refuse_taken(path)
     with path.open("xb") as file:
         file.write(body)
-    narrate(f"{sum(removed.count for removed in packed.removed)} values were removed; the file lists them")
+    removed = counted(sum(removed.count for removed in packed.removed), "value was", "values were")
+    narrate(f"{removed} removed; the file lists them")
     click.echo(str(path))
 
 
@@ -384,7 +387,7 @@ def import_capsule(file: Path, attempt: str | None, ahead_ms: float, store: Path
             known = asked.story(attempt)["attempt"]
         entries = internals.read(file.read_bytes())
         _take_in(path, internals.to_otlp(entries, known["trace_id"], ahead_ns=round(ahead_ms * 1e6)))
-        narrate(f"{len(entries)} entries of the browser are on its timeline")
+        narrate(f"{counted(len(entries), 'entry of the browser is', 'entries of the browser are')} on its timeline")
         click.echo(known["attempt_id"])
         return
     packed = unpack(file.read_bytes())

@@ -115,6 +115,11 @@ def cell(name: str, value: object) -> str:
             return printable(str(value))
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number and what it counts: `1 file`, `2 files`; None means that an s makes the many."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
     """Show a bar on stderr while something is done `total` times; call what is given after each, with a short text.

@@ -15,7 +15,7 @@ import click
 
 from telemetry import settings
 from telemetry.cli.keeping import retention, retention_options
-from telemetry.cli.output import narrate
+from telemetry.cli.output import counted, narrate
 from telemetry.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def simulate(host: str, port: int, seed: int, speed: float, capacity: int, queue
             await stopped.wait()
 
     asyncio.run(run())
-    narrate(f"stopped; {sum(simulator.played.values())} connections played")
+    narrate(f"stopped; {counted(sum(simulator.played.values()), 'connection')} played")
 
 
 @click.command(
