@@ -201,7 +201,8 @@ class Store:
             raise StoreError(f"{self.path} is open for reading only")
         if self._broken or self._waiting_share() >= MOST_WAITING:
             with self.maintained(patience_s=COMMIT_PATIENCE_S) as connection:
-                self._fold_due(connection)
+                if self._waiting_share() >= MOST_WAITING:  # nobody else has folded meanwhile
+                    self.fold(connection, all=False)
         with self._writing:
             self._check_usable()
             try:
@@ -332,7 +333,8 @@ class Store:
             StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
         """
         with self.maintained() as connection:
-            if self._fold_due(connection, now=now):
+            if now or self.lags:
+                self.fold(connection, all=now)
                 self._sort_ids(connection)
             if self._frozen and self.wal_bytes < MOST_FROZEN_WAL_BYTES:
                 return
@@ -447,12 +449,10 @@ class Store:
         """Of what makes a fold worthwhile."""
         return max(self._tail.rows / FOLD_ROWS, self._tail.size_bytes * FOLDS_IN_MEMORY / self.memory_limit_bytes)
 
-    def _fold_due(self, connection: duckdb.DuckDBPyConnection, *, now: bool = False) -> bool:
-        """Fold if that is worthwhile, or now; whether it was."""
-        due = now or self._waiting_share() >= 1
-        if due:
-            self.fold(connection, all=now)
-        return due
+    @property
+    def lags(self) -> bool:
+        """Whether a fold is worthwhile."""
+        return self._waiting_share() >= 1
 
     def fold(self, connection: duckdb.DuckDBPyConnection, *, all: bool = True) -> None:
         """Store what waits, on the connection of `maintained`; what arrives meanwhile goes to the other journal.

@@ -193,9 +193,13 @@ class Writer:
     def _tend(self) -> None:
         started_ns = time.time_ns() - time.monotonic_ns()
         pruned_at = time.monotonic()
-        while not self._done.wait(TEND_EVERY_S):
+        rest_s = TEND_EVERY_S
+        while not self._done.wait(rest_s):
+            rest_s = TEND_EVERY_S
             try:
                 self.store.tend()
+                if self.store.lags:
+                    rest_s = 0.0  # so much came meanwhile
                 if self._retention and time.monotonic() - pruned_at >= PRUNE_EVERY_S:
                     pruned_at = time.monotonic()
                     # The earlier of two clocks: one that jumps ahead must not make everything look old.

@@ -5,8 +5,10 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -126,6 +128,25 @@ class TestCommit:
             with store.maintained(), pytest.raises(StoreError, match="busy by its own upkeep; send again later"):
                 store.commit([table(attempt(2))])
             assert store.commit([table(attempt(2))]).stored > 0
+
+    def test_waits_for_the_fold_of_another(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit waits while folding lags, and does not fold what came during the fold that it waited for."""
+        monkeypatch.setattr(duck, "FOLD_ROWS", 1)
+        folds: list[int] = []
+
+        class Counted(Store):
+            def fold(self, connection: duckdb.DuckDBPyConnection, *, all: bool = True) -> None:
+                folds.append(threading.get_ident())
+                super().fold(connection, all=all)
+
+        with Counted.open(path) as store, ThreadPoolExecutor(1) as threads:
+            store.commit([table(attempt(1))])
+            with store.maintained() as connection:
+                committing = threads.submit(store.commit, [table(attempt(2))])
+                assert not wait([committing], 0.1).done
+                store.fold(connection)
+            assert committing.result().stored > 0
+            assert folds == [threading.get_ident()]
 
     def test_read_only(self, path: Path) -> None:
         """A store that is open for reading refuses spans."""
