@@ -26,9 +26,7 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
             prevent it.
     """
     target = Path(target).expanduser().resolve()
-    for taken in (target, target.with_name(target.name + ".wal")):
-        if taken.exists():
-            raise StoreError(f"{taken} exists; choose another path, or remove it")
+    _refuse_if_taken(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _part(target) as (partial, file):
@@ -54,14 +52,27 @@ def _part(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(f"another backup to {target} is under way") from None
-        if not (partial.exists() and os.path.samestat(partial.stat(), os.fstat(file.fileno()))):
+        if not _names(partial, file):
             raise StoreError(f"another backup to {target} ended just now")
         try:
+            _refuse_if_taken(target)
             file.truncate(0)
             yield partial, file
         finally:
             with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+                if _names(partial, file):
+                    partial.unlink()
+
+
+def _refuse_if_taken(target: Path) -> None:
+    for taken in (target, target.with_name(target.name + ".wal")):
+        if taken.exists():
+            raise StoreError(f"{taken} exists; choose another path, or remove it")
+
+
+def _names(path: Path, file: BinaryIO) -> bool:
+    """Whether a path is still this file's."""
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
 
 
 def _check(copy: Path, expected: int) -> None:

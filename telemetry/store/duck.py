@@ -53,7 +53,9 @@ COMMIT_PATIENCE_S: Final = 5.0
 TRIES: Final = 3
 """In vain, before that is called trouble."""
 MOST_TRIES: Final = 6
-"""In vain, before a copy of the file is given up: the last one is as patient as any."""
+"""In vain, before a copy of the file is given up: the last one is as patient as any ..."""
+COPY_PATIENCE_S: Final = 300.0
+"""... where there was time for patience."""
 UNSORTED_IDS: Final = 4 * FOLD_ROWS
 """Entries of ids that may be without order: looking through so many takes a millisecond ..."""
 UNSORTED_SHARE: Final = 8
@@ -116,7 +118,7 @@ class Store:
         self._copying = threading.Lock()
         """Taken before `_tending`."""
         self._ended = threading.Event()
-        """Wakes who waits for a moment to copy it, when it is closed."""
+        """Set when it is closed, or about to be: then nobody waits for a moment without queries."""
         self._turnstile = Turnstile()
         self._readable: set[str] = set()
         """JSON texts that DuckDB reads."""
@@ -378,8 +380,8 @@ class Store:
         return empty
 
     def _commits_wait(self) -> bool:
-        """Or soon will."""
-        return self._broken is not None or self._waiting_share() >= MOST_WAITING / 2
+        """Or soon will; or the store is closing."""
+        return self._ended.is_set() or self._broken is not None or self._waiting_share() >= MOST_WAITING / 2
 
     def _stop_queries(self) -> None:
         with self._readers_lock:
@@ -403,6 +405,7 @@ class Store:
                 self._frozen = None
 
     def _freeze(self) -> Frozen:
+        until_s = time.monotonic() + COPY_PATIENCE_S
         while True:
             with self.maintained() as connection:
                 self.fold(connection)
@@ -413,6 +416,8 @@ class Store:
                     return self._frozen
                 if self._turnstile.obstructed >= MOST_TRIES:
                     raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
+                if time.monotonic() > until_s:
+                    raise StoreError(f"{self.path} cannot be copied now: too much is asked and sent; try again later")
             self._ended.wait(self._turnstile.rest_s or 0.1)
 
     def _thaw(self, why: str) -> None:
@@ -633,6 +638,7 @@ class Store:
 
     def close(self) -> None:
         """Cancel queries, fold, checkpoint, and close the file; a second call does nothing."""
+        self._ended.set()
         try:
             if not (self._closed or self._broken or self.read_only):
                 with contextlib.suppress(StoreError), self.maintained() as connection:  # or the journal has it

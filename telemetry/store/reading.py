@@ -77,7 +77,8 @@ class Reader:
         """Let go of what the queries saw: the next one sees what is there by then."""
         with self._busy:
             self._end()
-            self._in_the_way = False
+            with self._urging:
+                self._in_the_way = False
 
     @contextlib.contextmanager
     def batches(
@@ -116,6 +117,8 @@ class Reader:
         Unlike after `cancel` it can be asked again after `end`.
         """
         with self._urging, contextlib.suppress(duckdb.Error):  # it is closed
+            if self._state is None:
+                return  # it keeps nothing
             if self._running:
                 self.connection.interrupt()
             self._in_the_way = True

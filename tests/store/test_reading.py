@@ -154,6 +154,16 @@ def test_stopped_between_two_queries(tmp_path: Path) -> None:
         assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
 
 
+def test_stopped_while_it_keeps_nothing(tmp_path: Path) -> None:
+    """A reader that has asked nothing yet, or let go, is in nobody's way."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        reader.stop()
+        assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
+        reader.end()
+        reader.stop()
+        assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
+
+
 def test_interrupted_without_a_limit(tmp_path: Path) -> None:
     """An interruption that comes from nowhere ends the query with an error like any other."""
     with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
