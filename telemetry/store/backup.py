@@ -33,8 +33,8 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
             with store.frozen() as frozen:
                 for piece in frozen.pieces():
                     file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+                    file.flush()
+                    os.fsync(file.fileno())  # or a commit's own would wait for hundreds of megabytes at the end
             _check(partial, frozen.spans)
             partial.rename(target)
         _flush(target.parent)
