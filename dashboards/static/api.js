@@ -20,10 +20,15 @@ export function address(path, params = {}) {
   return query ? `${path}?${query}` : path;
 }
 
-export async function ask(path, params = {}, signal = null) {
+export const ask = (path, params = {}, signal = null) => answered(address(path, params), { headers: { Accept: "application/json" }, signal });
+
+// For text that has no place in an address.
+export const tell = (path, text) => answered(path, { method: "POST", headers: { "Content-Type": "text/plain" }, body: text });
+
+async function answered(path, request) {
   let answer;
   try {
-    answer = await fetch(address(path, params), { headers: { Accept: "application/json" }, signal });
+    answer = await fetch(path, request);
   } catch (error) {
     throw error.name === "AbortError" ? error : new Away();
   }

@@ -2,7 +2,7 @@
 import { ask, Away, Refused } from "./api.js";
 import { copyButton, el } from "./dom.js";
 import { moment } from "./format.js";
-import { header } from "./header.js";
+import { header, isId } from "./header.js";
 import { sessionAddress } from "./marks/table.js";
 import { media } from "./session/media.js";
 import { neighbours } from "./session/neighbours.js";
@@ -30,6 +30,8 @@ async function tell() {
     main.setAttribute("aria-busy", "false");
     return refused(error);
   }
+  // Pasted text has no place in an address, which histories and logs keep.
+  if (!isId(asked)) history.replaceState(null, "", sessionAddress(story.kind === "session" ? story.attempt.session_id : story.attempt.attempt_id) + location.search);
   setOrigin(story.attempt.start_ns);
   document.title = `${story.verdict.outcome} · ${story.attempt.attempt_id}`;
   main.replaceChildren(top(story), verdict(story),
@@ -57,6 +59,11 @@ function top(story) {
       el("a", { class: "small", href: `/api/capsules/${attempt.attempt_id}`, download: `${attempt.attempt_id}.capsule.html`, title: "Everything about it in one scrubbed file that opens offline and imports anywhere" }, "Capsule")));
 }
 
+function around(about) {
+  const at = (minutes) => new Date(about / 1e6 + minutes * 60_000).toISOString();
+  return `/?${new URLSearchParams({ since: at(-30), until: at(30) })}#recent`;
+}
+
 // Unknown, expired and not yet arrived are different answers, and the server tells them apart in its message.
 function refused(error) {
   if (error instanceof Away) {
@@ -70,7 +77,7 @@ function refused(error) {
   }
   const { nearest = [], since_ns: since, until_ns: until, about_ns: about } = error.facts;
   const arriving = about != null && about > (until ?? 0);
-  const title = arriving ? "Its telemetry has not arrived yet" : about != null && about < since ? "It is older than what is kept" : "Nothing is recorded under this id";
+  const title = arriving ? "Its telemetry has not arrived yet" : about != null && about < since ? "It is from before what the store has" : "Nothing is recorded under this id";
   if (arriving) setTimeout(tell, RETRY_MS);
   const day = el("input", { type: "datetime-local", step: 1, "aria-label": "When it happened, UTC" });
   const form = el("form", { class: "actions", on: { submit: (event) => {
@@ -81,9 +88,10 @@ function refused(error) {
   const covered = since ? `The store covers ${moment(new Date(since / 1e6).toISOString())} to ${moment(new Date(until / 1e6).toISOString())} UTC.` : "The store is empty.";
   main.replaceChildren(...[el("h1", {}, title), el("p", { role: "alert" }, error.message),
     nearest.length > 0 && el("h2", {}, "Perhaps you mean"), nearest.length > 0 && el("ul", {}, ...nearest.map((id) => el("li", {}, el("a", { href: sessionAddress(id), class: "id" }, id)))),
-    el("p", { class: "quiet" }, covered),
+    !error.message.includes("the store covers") && el("p", { class: "quiet" }, covered),
+    about != null && !arriving && about >= since && el("p", {}, el("a", { href: around(about) }, "What was recorded in the hour around that time")),
     arriving ? el("p", { class: "quiet", role: "status" }, "Telemetry arrives within seconds while an attempt runs. Asking again …")
-      : el("div", {}, el("p", { class: "quiet" }, "Telemetry of an attempt arrives within seconds while it runs; if it began just now, ", el("button", { type: "button", class: "small", on: { click: tell } }, "look again"), ". A time tells whether it was removed by retention:"), form)].filter(Boolean));
+      : el("div", {}, el("p", { class: "quiet" }, "Telemetry of an attempt arrives within seconds while it runs; if it began just now, ", el("button", { type: "button", class: "small", on: { click: tell } }, "look again"), ". A time tells whether it can be in the store, and what else was recorded then:"), form)].filter(Boolean));
 }
 
 header(asked);

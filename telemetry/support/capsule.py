@@ -193,8 +193,8 @@ _PAGE: Final = """\
 <title>Capsule of {title}</title>
 <style>
 :root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
-body {{ max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }}
-pre {{ overflow-x: auto; font: 14px/1.4 ui-monospace, monospace; }}
+body {{ max-width: 75rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }}
+pre {{ overflow-x: auto; overflow-wrap: normal; font: 14px/1.4 ui-monospace, monospace; }}
 td {{ padding-right: 1.5rem; vertical-align: top; }}
 </style>
 </head>

@@ -168,11 +168,15 @@ def _reason(words: Sequence[str], source: Source, covered: Row, about_ns: int | 
     if about_ns is None:
         return (
             f"the store covers {since} to {until}; if it happened then, the id is wrong or its telemetry was lost "
-            "(sampled, not exported, or not yet arrived); if it happened before, it was removed by retention"
+            "(sampled, not exported, or not yet arrived); if it happened before, the store was not there yet, "
+            "or retention removed it. Ids of sessions, attempts, episodes and traces are known, of spans not"
         )
     when = _iso(about_ns)
     if about_ns < covered["since_ns"]:
-        return f"not recorded: it happened at {when}, and the store begins at {since} (retention)"
+        return (
+            f"not recorded: it happened at {when}, and the store begins at {since}: it was not there yet, "
+            "or retention removed it"
+        )
     if about_ns > max(covered["until_ns"], covered["received_ns"]):
         return f"not recorded: it happened at {when}, and the last telemetry to arrive is of {until}"
     return (

@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry import __version__, formats, reports, settings
 from telemetry.errors import ExitCode, SessionNotFound, StoreError, TelemetryError, UnknownReport
-from telemetry.support import capsule, story
+from telemetry.support import capsule, find, story
 from telemetry.support.asking import ask
 from telemetry.support.verdict import judge
 from telemetry.web import jaeger, prometheus
@@ -136,6 +136,7 @@ def pages_app(
             Route("/api/reports", api.menu),
             Route("/api/reports/{name}", api.report),
             Route("/api/sessions/{id:path}", api.session),
+            Route("/api/find", api.find, methods=["POST"]),
             Route("/api/verdicts", api.verdicts),
             Route("/api/capsules/{id:path}", api.capsule),
             *jaeger.routes(api, api.ask),
@@ -255,6 +256,16 @@ class _Api:
         told = await _while_wanted(request, self.ask(tell))
         return JSONResponse(formats.jsonable(told.to_dict()))
 
+    async def find(self, request: Request) -> Response:
+        """Which id is in a pasted text? By POST: what a log line has beside it belongs in no address."""
+        text = b""
+        async for chunk in request.stream():
+            text += chunk
+            if len(text) > find.LONGEST_TEXT:
+                raise HTTPException(413, f"the text has more than {find.LONGEST_TEXT} bytes; paste one line of it")
+        found = await self.ask(partial(find.resolve, text.decode("utf-8", "replace"), self))
+        return JSONResponse({"kind": found.kind, "id": found.id, "attempt_id": found.attempts[0].attempt_id})
+
     async def verdicts(self, request: Request) -> Response:
         """Each attempt's verdict in one sentence: what a list shows beside it."""
         ids = request.query_params.getlist("attempt_id")
@@ -309,6 +320,11 @@ class Asking:
 
 _READER: Final[ContextVar[Reader]] = ContextVar("reader")
 """What answers the question of this thread."""
+_NO_PAGE: Final = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>No such page</title>
+<main><h1>There is no such page</h1><p><a href="/">Digital person sessions</a></p></main></html>
+"""
 
 
 async def _while_wanted(request: Request, answering: Coroutine[Any, Any, Answer]) -> Answer:
@@ -371,7 +387,12 @@ async def _telemetry_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    body = {"error": {"type": "HTTPException", "message": error.detail}}
+    message = error.detail
+    if message == "Not Found":  # Starlette's, where no path fits
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(_NO_PAGE, 404, media_type="text/html")
+        message = "there is nothing at this path; /api/openapi.json says what can be asked"
+    body = {"error": {"type": "HTTPException", "message": message}}
     return JSONResponse(body, error.status_code, headers=error.headers)
 
 

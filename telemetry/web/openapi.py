@@ -50,6 +50,7 @@ def description(catalogue: "Mapping[str, Report]") -> dict[str, Any]:
             "What happened to one session? By sessionId, attempt, episode or trace id, or a unique beginning of one.",
             [_in_path("id"), _in_query("about", "when it happened, ISO 8601: tells expired from unknown")],
         ),
+        "/api/find": _post("Which id of an attempt, session, episode or trace is in this text, such as a log line?"),
         "/api/verdicts": _get(
             "What is the verdict on each of these attempts, in one sentence?",
             [
@@ -102,6 +103,13 @@ def _get(
     answer = {"description": "The answer.", "content": {media_type: {}}}
     responses = {"200": answer, "default": _ERROR}
     return {"get": {"summary": summary, "parameters": parameters or [], "responses": responses}}
+
+
+def _post(summary: str) -> dict[str, Any]:
+    """A path that takes text."""
+    described = _get(summary)["get"]
+    body = {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return {"post": {**described, "requestBody": body}}
 
 
 def _in_path(name: str) -> dict[str, Any]:

@@ -130,6 +130,30 @@ async def test_a_session_is_told_as_json(store: Store) -> None:
     assert "verdict" in answer.json()
 
 
+async def test_an_unknown_page(store: Store) -> None:
+    """A browser gets a page with a way home, a program an error that names the description."""
+    async with asking(store) as client:
+        page = await client.get("/nosuch", headers={"Accept": "text/html,*/*"})
+        answer = await client.get("/api/nosuch")
+
+    assert (page.status_code, answer.status_code) == (404, 404)
+    assert '<a href="/">' in page.text
+    assert "/api/openapi.json" in answer.json()["error"]["message"]
+
+
+async def test_an_id_is_found_in_a_text(store: Store) -> None:
+    """A pasted line is sent as a body, for an address would keep all of it; a whole log is refused."""
+    async with asking(store) as client:
+        found = await client.post("/api/find", content="12:00 ERROR user=ann@example.org id=attempt-0002; gave up")
+        missing = await client.post("/api/find", content="ERROR nothing of ours")
+        whole_log = await client.post("/api/find", content=b"x" * 70_000)
+        by_get = await client.get("/api/find")
+
+    assert found.json() == {"kind": "attempt", "id": "attempt-0002", "attempt_id": "attempt-0002"}
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "SessionNotFound")
+    assert (whole_log.status_code, by_get.status_code) == (413, 405)
+
+
 async def test_verdicts_of_a_list_are_sentences(store: Store) -> None:
     """Each attempt of a list has the sentence that its story begins with; unknown ones are left out."""
     asked = {"attempt_id": ["attempt-0001", "attempt-0002", "nobody"], "since_ns": T0, "until_ns": T0 + 10**12}

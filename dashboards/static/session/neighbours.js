@@ -34,7 +34,7 @@ function around({ surroundings: then, attempt }) {
   const hour = { since: new Date(begun - HALF_HOUR_MS).toISOString(), until: new Date(begun + HALF_HOUR_MS).toISOString() };
   const same = (more) => `/?${new URLSearchParams(Object.entries({ ...hour, ...more }).filter(([, value]) => value != null))}#recent`;
   return [el("h3", {}, "The same hour, the same server"),
-    el("p", {}, `${count(then.attempts)} other attempts: ${count(then.connected)} connected, ${count(then.failed)} failed, ${count(then.failed_alike)} of them alike; ${count(then.lost)} connections were lost.`),
+    el("p", {}, `${count(then.attempts)} other ${then.attempts === 1 ? "attempt" : "attempts"}: ${count(then.connected)} connected, ${count(then.failed)} failed, ${count(then.failed_alike)} of them alike; ${count(then.lost)} ${then.lost === 1 ? "connection was" : "connections were"} lost.`),
     then.readings.length > 0 && el("ul", {}, ...then.readings.map(({ text }) => el("li", {}, text))),
     el("p", {}, el("a", { href: same({ outcome: "failed" }) }, "What else failed in that hour"), " · ",
       el("a", { href: same({ outcome: attempt.outcome, error_type: attempt.error_type, detail: attempt.detail, region: attempt.region }) }, "Similar sessions"), " · ",

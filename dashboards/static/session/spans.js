@@ -84,7 +84,7 @@ function log({ timeline, moments_left_out: more }) {
     rows.append(...timeline.slice(FIRST).map(row));
     rest.remove();
   } } }, `Show all ${count(timeline.length)} moments`);
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-labelledby": "log-title" },
+  return el("div", { class: "scroll log", tabindex: 0, role: "region", "aria-labelledby": "log-title" },
     el("table", {}, el("thead", {}, el("tr", {}, ...["time", "kind", "what"].map((name) => el("th", { scope: "col" }, name)))), rows), rest,
     more > 0 && el("p", { class: "warn" }, `${more} later moments are left out here; the downloads have them.`));
 }

@@ -61,7 +61,7 @@ function row(bar, at, end, standing, scale) {
   const open = bar.end_ns == null;
   const tone = bar.kind === "gap" ? "gap" : bar.outcome === "failed" ? "bad" : open ? "open" : bar.kind === "session" ? "good" : bar.kind === "step" ? "s0" : "s2";
   const length = open ? `not seen to end${end(bar) > bar.offset_ms ? `, at least ${duration(end(bar) - bar.offset_ms)}` : ""}` : duration(bar.duration_ms);
-  const rank = standing?.percentile != null ? `p${Math.round(standing.percentile)} of ${show("n", standing.n)}` : standing ? `n = ${standing.n}: too few to rank` : "";
+  const rank = standing?.percentile != null ? `p${Math.round(standing.percentile)} of ${show("n", standing.n)}` : standing ? `too few: ${show("n", standing.n)}` : "";
   const track = el("span", { class: "track open-track" },
     el("span", { class: `bar ${tone}`, style: { left: at(bar.offset_ms), width: at(end(bar) - bar.offset_ms) } }),
     standing && bar.offset_ms + standing.p50_ns / 1e6 <= scale && el("span", { class: "tick p50", title: `cohort p50 ${duration(standing.p50_ns / 1e6)}`, style: { left: at(bar.offset_ms + standing.p50_ns / 1e6) } }),
