@@ -42,8 +42,8 @@ SAMPLE_S = 10.0
 COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms")
 WIDTH = max(map(len, COLUMNS))
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
-BACKUP_EVERY = 300
-"""Questions: every few minutes."""
+BACKUP_EVERY = 150
+"""Questions: every two minutes or so."""
 LAST_S = 20.0
 """What was acknowledged so lately is counted in the file: much less than what is kept."""
 GROWTH = 1.15
