@@ -5,7 +5,7 @@ import { moment } from "./format.js";
 import { header, isId } from "./header.js";
 import { sessionAddress } from "./marks/table.js";
 import { media } from "./session/media.js";
-import { neighbours } from "./session/neighbours.js";
+import { hourAround, neighbours } from "./session/neighbours.js";
 import { spans } from "./session/spans.js";
 import { setOrigin, timesChoice } from "./session/times.js";
 import { ticket, verdict } from "./session/verdict.js";
@@ -59,11 +59,6 @@ function top(story) {
       el("a", { class: "small", href: `/api/capsules/${attempt.attempt_id}`, download: `${attempt.attempt_id}.capsule.html`, title: "Everything about it in one scrubbed file that opens offline and imports anywhere" }, "Capsule")));
 }
 
-function around(about) {
-  const at = (minutes) => new Date(about / 1e6 + minutes * 60_000).toISOString();
-  return `/?${new URLSearchParams({ since: at(-30), until: at(30) })}#recent`;
-}
-
 // Unknown, expired and not yet arrived are different answers, and the server tells them apart in its message.
 function refused(error) {
   if (error instanceof Away) {
@@ -89,7 +84,7 @@ function refused(error) {
   main.replaceChildren(...[el("h1", {}, title), el("p", { role: "alert" }, error.message),
     nearest.length > 0 && el("h2", {}, "Perhaps you mean"), nearest.length > 0 && el("ul", {}, ...nearest.map((id) => el("li", {}, el("a", { href: sessionAddress(id), class: "id" }, id)))),
     !error.message.includes("the store covers") && el("p", { class: "quiet" }, covered),
-    about != null && !arriving && about >= since && el("p", {}, el("a", { href: around(about) }, "What was recorded in the hour around that time")),
+    about != null && !arriving && about >= since && el("p", {}, el("a", { href: hourAround(about / 1e6) }, "What was recorded in the hour around that time")),
     arriving ? el("p", { class: "quiet", role: "status" }, "Telemetry arrives within seconds while an attempt runs. Asking again …")
       : el("div", {}, el("p", { class: "quiet" }, "Telemetry of an attempt arrives within seconds while it runs; if it began just now, ", el("button", { type: "button", class: "small", on: { click: tell } }, "look again"), ". A time tells whether it can be in the store, and what else was recorded then:"), form)].filter(Boolean));
 }

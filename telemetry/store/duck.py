@@ -338,9 +338,10 @@ class Store:
             if now or self.lags:
                 self.fold(connection, all=now)
                 self._sort_ids(connection)
-            if self._frozen and self.wal_bytes < MOST_FROZEN_WAL_BYTES:
-                return
-            self._thaw("the log of the store grew too long meanwhile")
+            if self._frozen:
+                if self.wal_bytes < MOST_FROZEN_WAL_BYTES:
+                    return
+                self._thaw("the log of the store grew too long meanwhile")
             if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
                 self._checkpoint(connection)
             due = self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES

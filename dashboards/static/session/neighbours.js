@@ -12,6 +12,12 @@ export function neighbours(story) {
 
 const HALF_HOUR_MS = 1_800_000;
 
+// Where the fleet of that hour is shown.
+export function hourAround(ms, more = {}) {
+  const hour = { since: new Date(ms - HALF_HOUR_MS).toISOString(), until: new Date(ms + HALF_HOUR_MS).toISOString() };
+  return `/?${new URLSearchParams(Object.entries({ ...hour, ...more }).filter(([, value]) => value != null))}#recent`;
+}
+
 function twin({ twin: other, attempt, waterfall }) {
   const title = el("h3", {}, "Its twin: the nearest attempt that connected");
   if (!other) return [title, el("p", { class: "quiet" }, "Nobody connected within a week.")];
@@ -30,9 +36,7 @@ function twin({ twin: other, attempt, waterfall }) {
 }
 
 function around({ surroundings: then, attempt }) {
-  const begun = attempt.start_ns / 1e6;
-  const hour = { since: new Date(begun - HALF_HOUR_MS).toISOString(), until: new Date(begun + HALF_HOUR_MS).toISOString() };
-  const same = (more) => `/?${new URLSearchParams(Object.entries({ ...hour, ...more }).filter(([, value]) => value != null))}#recent`;
+  const same = (more) => hourAround(attempt.start_ns / 1e6, more);
   return [el("h3", {}, "The same hour, the same server"),
     el("p", {}, `${count(then.attempts)} other ${then.attempts === 1 ? "attempt" : "attempts"}: ${count(then.connected)} connected, ${count(then.failed)} failed, ${count(then.failed_alike)} of them alike; ${count(then.lost)} ${then.lost === 1 ? "connection was" : "connections were"} lost.`),
     then.readings.length > 0 && el("ul", {}, ...then.readings.map(({ text }) => el("li", {}, text))),
