@@ -5,10 +5,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from google.rpc import code_pb2
-
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver.answers import Refusal
 from telemetry.receiver.intake import Limits
 
 _INFLATE_STEP: Final = 1024 * 1024
@@ -104,9 +101,3 @@ def too_large(size_bytes: int, limits: Limits, when: str = "") -> PayloadTooLarg
         size_bytes=size_bytes,
         limit_bytes=limits.max_body_bytes,
     )
-
-
-def too_slow(limits: Limits) -> Refusal:
-    """The refusal of a body that did not arrive in time."""
-    message = f"the body did not arrive within {limits.body_s:g} s; send smaller batches"
-    return Refusal(408, code_pb2.DEADLINE_EXCEEDED, message, {"Connection": "close"})

@@ -7,7 +7,6 @@ UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. R
 `grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from google.protobuf.message import Message
 
 from telemetry.errors import DecodeError, ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
-from telemetry.receiver.body import Body, too_slow
+from telemetry.receiver.body import Body
 from telemetry.receiver.intake import Intake, Limits, Writer
 from telemetry.receiver.tls import Tls
 
@@ -68,19 +67,21 @@ async def serve(
         ServerError: the address cannot be bound.
         UsageError: the certificate cannot be used.
     """
-    intake = Intake(writer, tokens=tokens, limits=limits)
+    limits = limits or Limits()
+    intake = Intake(writer, tokens=tokens, limits=limits, at_once=limits.max_messages)
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", intake.limits.max_body_bytes),
+            ("grpc.max_receive_message_length", limits.max_body_bytes),
+            ("grpc.http2.bdp_probe", 0),  # so what nobody reads yet is 64 KB of a call, not what the network can carry
             ("grpc.per_message_decompression", 0),
             ("grpc.compression_enabled_algorithms_bitset", _CODINGS),
             ("grpc.max_concurrent_streams", _STREAMS),
             ("grpc.max_metadata_size", 16 * 1024),
-            ("grpc.max_allowed_incoming_connections", intake.limits.max_connections),
-            ("grpc.server_handshake_timeout_ms", round(intake.limits.header_s * 1000)),
+            ("grpc.max_allowed_incoming_connections", limits.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(limits.header_s * 1000)),
             ("grpc.max_connection_idle_ms", 300_000),
             ("grpc.max_connection_age_ms", 3_600_000),
-            ("grpc.max_connection_age_grace_ms", round(intake.limits.body_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(limits.body_s * 1000)),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share
             ("grpc.http2.max_ping_strikes", 5),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -120,8 +121,9 @@ def _export(
         try:
             intake.admit(dict(context.invocation_metadata()).get("authorization"))
             with intake.room() as hold:
-                body = await _only(messages, intake.limits)
-                hold(len(body))
+                async with intake.arriving():
+                    body = await _only(messages)
+                    hold(len(body))
                 if body.startswith(_GZIP):
                     unfolded = Body(intake.limits, hold, gzip=True)
                     await unfolded.add(body)
@@ -142,17 +144,12 @@ def _export(
     return export
 
 
-async def _only(messages: AsyncIterator[bytes], limits: Limits) -> bytes:
+async def _only(messages: AsyncIterator[bytes]) -> bytes:
     """The message of a call.
 
     Raises:
-        Refusal: it arrives too slowly.
         DecodeError: there is none.
     """
-    try:
-        async with asyncio.timeout(limits.body_s):
-            async for message in messages:
-                return message
-    except TimeoutError as error:
-        raise too_slow(limits) from error
+    async for message in messages:
+        return message
     raise DecodeError("the call ended without a message")

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetry.errors import TelemetryError
 from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
-from telemetry.receiver.body import Body, too_large, too_slow
+from telemetry.receiver.body import Body, too_large
 from telemetry.receiver.intake import Intake, Limits, Transport, Writer
 
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
@@ -123,7 +123,7 @@ class _Door:
         self._intake.admit(request.headers.get("authorization"))
         encoding = request_encoding(request.headers.get("content-type"))
         with self._intake.room() as take:
-            body = await _body(request, self._intake.limits, take)
+            body = await _body(request, self._intake, take)
             if signal == "traces":
                 answer = await self._intake.traces(body, encoding, transport)
             else:
@@ -160,7 +160,7 @@ def request_encoding(content_type: str | None) -> Encoding:
     return encoding
 
 
-async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
+async def _body(request: Request, intake: Intake, take: Callable[[int], None]) -> bytes:
     """Read and decompress a body as it arrives.
 
     Raises:
@@ -175,15 +175,12 @@ async def _body(request: Request, limits: Limits, take: Callable[[int], None]) -
             415, code_pb2.INVALID_ARGUMENT, f"content-encoding {coding[:40]!r} is not understood; send gzip or none"
         )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.max_body_bytes:
-        raise too_large(int(declared), limits)
-    body = Body(limits, take, gzip=coding.endswith("gzip"))
-    try:
-        async with asyncio.timeout(limits.body_s):
-            async for chunk in request.stream():
-                await body.add(chunk)
-    except TimeoutError as error:
-        raise too_slow(limits) from error
+    if declared.isdecimal() and int(declared) > intake.limits.max_body_bytes:
+        raise too_large(int(declared), intake.limits)
+    body = Body(intake.limits, take, gzip=coding.endswith("gzip"))
+    async with intake.arriving():
+        async for chunk in request.stream():
+            await body.add(chunk)
     return body.whole()
 
 

@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -67,8 +67,12 @@ class Limits:
     """Of bodies at once: four of the largest."""
     header_s: float = 10.0
     """For a request's headers to arrive."""
+    max_messages: int = 8
+    """Of gRPC that arrive at once: how large one is shows only when it is whole, so each may be as large as any."""
     body_s: float = 30.0
     """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
+    slow_s: float = 2.0
+    """After which a body that still arrives gives way to others that wait for its place."""
     max_connections: int = 1000
     """An idle one costs some 30 KB."""
 
@@ -82,11 +86,13 @@ class Intake:
         *,
         tokens: Sequence[str] = (),
         limits: Limits | None = None,
+        at_once: int | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         """
         Args:
             tokens: any one of them opens the door; none means that everyone who reaches it may send.
+            at_once: how many bodies may arrive at once; None means all of the requests'.
             clock: nanoseconds UTC.
         """
         self.limits = limits or Limits()
@@ -95,6 +101,8 @@ class Intake:
         self._clock = clock
         self._requests = 0
         self._bytes = 0
+        self._places = asyncio.Semaphore(at_once or self.limits.max_requests)
+        self._arriving: dict[asyncio.Timeout, float] = {}
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
@@ -126,6 +134,7 @@ class Intake:
             Overloaded: too many requests, or too many bytes, are under way.
         """
         if self._requests >= self.limits.max_requests:
+            self._make_way()
             raise Overloaded(f"{self._requests} requests are under way; send this one again later")
         taken = 0
 
@@ -142,6 +151,48 @@ class Intake:
         finally:
             self._requests -= 1
             self._bytes -= taken
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[None]:
+        """A place for a body that arrives, and its time; waits until there is one.
+
+        Raises:
+            Refusal: it arrives too slowly.
+            Overloaded: it is slow, and others wait for its place.
+        """
+        await self._place()
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self.limits.body_s) as clock:
+                self._arriving[clock] = now()
+                yield
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            if clock in self._arriving:
+                raise _too_slow(self.limits) from error
+            raise Overloaded("this body arrives slowly, and others wait for its place; send it again later") from error
+        finally:
+            self._arriving.pop(clock, None)
+            self._places.release()
+
+    async def _place(self) -> None:
+        """Wait for a place; while none comes free, the slowest body gives way."""
+        while True:
+            try:
+                async with asyncio.timeout(self.limits.slow_s):
+                    await self._places.acquire()
+                    return
+            except TimeoutError:
+                self._make_way()
+
+    def _make_way(self) -> None:
+        """Turn out the body that has arrived for longest, if that is long."""
+        now = asyncio.get_running_loop().time()
+        clock, since = next(iter(self._arriving.items()), (None, now))
+        if clock and now - since >= self.limits.slow_s:
+            del self._arriving[clock]
+            clock.reschedule(now)
 
     async def traces(self, body: bytes, encoding: Encoding, transport: Transport) -> Message:
         """Store the spans of a request; return once they are durable.
@@ -248,6 +299,11 @@ async def _ended(work: asyncio.Future[Any]) -> None:
     if cancelled:
         work.exception()  # nobody is left to ask for it
         raise cancelled
+
+
+def _too_slow(limits: Limits) -> Refusal:
+    message = f"the body did not arrive within {limits.body_s:g} s; send smaller batches"
+    return Refusal(408, code_pb2.DEADLINE_EXCEEDED, message, {"Connection": "close"})
 
 
 def _digest(token: str) -> bytes:

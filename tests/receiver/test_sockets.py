@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 
 BODY = request(span()).SerializeToString()
 HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
-QUICK = Limits(header_s=0.2, body_s=0.2, max_body_bytes=100_000)
+QUICK = Limits(header_s=0.2, body_s=0.2, slow_s=0.05, max_body_bytes=100_000)
 
 
 async def talk(port: int, *pieces: bytes, close: bool = False) -> bytes:
@@ -149,6 +149,24 @@ async def test_slow_sender(begun: bytes, expected: bytes) -> None:
         assert (await talk(ports.http, begun)).startswith(expected)
 
 
+async def test_slow_sender_gives_way() -> None:
+    """A sender that says nothing makes way, once that has taken long, for others where there is no room for more."""
+    writer = KeptSpans()
+    async with receiving(writer, limits=Limits(max_requests=1, slow_s=0.2)) as ports, asyncio.timeout(10):
+        reader, slow = await asyncio.open_connection("127.0.0.1", ports.http)
+        slow.write(HEAD + b"Content-Length: 10\r\n\r\n")
+        await asyncio.sleep(0.1)
+        answers = [await talk(ports.http, complete())]
+        while not answers[-1].startswith(b"HTTP/1.1 200"):
+            await asyncio.sleep(0.1)
+            answers.append(await talk(ports.http, complete()))
+
+        assert answers[0].startswith(b"HTTP/1.1 503")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+        slow.close()
+    assert writer.names == ["connect"]
+
+
 async def test_too_many_connections() -> None:
     """A connection past the limit is closed at once, the ones before it are served."""
     async with receiving(KeptSpans(), limits=Limits(max_connections=2)) as ports:
@@ -242,7 +260,7 @@ async def test_token_before_the_message() -> None:
 
 
 async def test_slow_message() -> None:
-    """A message of gRPC that does not arrive in time is refused."""
+    """A message of gRPC that does not arrive in time is refused, and not before, where nobody waits for its place."""
     writer = KeptSpans()
     async with receiving(writer, limits=QUICK) as ports, asyncio.timeout(5):
         await export(ports.grpc, bytes(60_000), sent=20_000)
@@ -250,8 +268,54 @@ async def test_slow_message() -> None:
     assert writer.refused == [("grpc", "refused by its headers", 0)]
 
 
+async def test_slow_message_gives_way() -> None:
+    """A message that arrives slowly makes way for one that waits, and is told to come again."""
+    writer = KeptSpans()
+    limits = Limits(max_messages=1, slow_s=0.2)
+    async with receiving(writer, limits=limits) as ports, asyncio.timeout(10):
+        slow = asyncio.create_task(export(ports.grpc, bytes(60_000), sent=20_000))
+        await asyncio.sleep(0.1)
+        await export(ports.grpc, gzip.compress(BODY))
+        await slow
+
+    assert writer.names == ["connect"]
+    assert writer.refused == [("grpc", "overloaded", 0)]
+
+
+async def test_messages_at_once() -> None:
+    """Of a message that has no place yet, nothing is asked for beyond the 64 KB that HTTP/2 begins with."""
+    async with receiving(KeptSpans(), limits=Limits(max_messages=1)) as ports, asyncio.timeout(10):
+        first, second = [await begun(ports.grpc, bytes(60_000_000), sent=30_000) for _ in range(2)]
+        await asked(first[0])
+        waiting = asyncio.create_task(asked(second[0]))
+        done, _ = await asyncio.wait([waiting], timeout=0.5)
+        waiting.cancel()
+    for _, sender in (first, second):
+        sender.close()
+
+    assert not done
+
+
+async def asked(reader: asyncio.StreamReader) -> None:
+    """Wait until more of a message is asked for."""
+    kind, stream = None, 0
+    while kind != WINDOW_UPDATE or not stream:
+        kind, stream = await read_frame(reader)
+
+
 async def export(port: int, folded: bytes, *, sent: int | None = None) -> None:
     """Send a message that says that it is gzip, or its first bytes, and wait for the head of the answer."""
+    reader, sender = await begun(port, folded, sent=sent)
+    while (await read_frame(reader))[0] != HEADERS:
+        pass
+    sender.close()
+    await sender.wait_closed()
+
+
+async def begun(
+    port: int, folded: bytes, *, sent: int | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a message that says that it is gzip, or its first bytes."""
     fields = {":method": "POST", ":scheme": "http", ":path": EXPORT, ":authority": "x", "te": "trailers"}
     fields |= {"content-type": "application/grpc", "grpc-encoding": "gzip"}
     headers = b"".join(b"\x00" + text(name) + text(value) for name, value in fields.items())
@@ -261,15 +325,17 @@ async def export(port: int, folded: bytes, *, sent: int | None = None) -> None:
     for at in range(0, len(message) if sent is None else sent, 16_384):
         piece = message[at : at + 16_384]
         sender.write(frame(DATA, at + len(piece) == len(message), piece))
-    kind = None
-    while kind != HEADERS:
-        size, kind = struct.unpack(">xHB5x", await reader.readexactly(9))
-        await reader.readexactly(size)
-    sender.close()
-    await sender.wait_closed()
+    return reader, sender
 
 
-DATA, HEADERS = 0, 1
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, int]:
+    """The kind and the stream of the next frame."""
+    size, kind, stream = struct.unpack(">xHBxI", await reader.readexactly(9))
+    await reader.readexactly(size)
+    return kind, stream
+
+
+DATA, HEADERS, WINDOW_UPDATE = 0, 1, 8
 """Kinds of HTTP/2 frames."""
 
 
