@@ -27,6 +27,7 @@ from telemetry.receiver.answers import (
 )
 from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.scanner import Undecoded, decode_together
+from telemetry.threads import ended
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
 _Answer = asyncio.Future[Decoded | Exception]
@@ -219,7 +220,7 @@ class Intake:
         """
         async with self._thread:
             work = asyncio.get_running_loop().run_in_executor(None, not_kept_response, signal, body, encoding)
-            await _ended(work)
+            await ended(work)
         response, count = work.result()
         if count:
             self._writer.refuse(transport, f"{signal} are not kept", count)
@@ -234,7 +235,7 @@ class Intake:
             await asyncio.wait([answer])
         except asyncio.CancelledError:
             if self._waiting.pop(answer, None) is None:
-                await _ended(answer)
+                await ended(answer)
             raise
         outcome = answer.result()
         if isinstance(outcome, Exception):
@@ -282,23 +283,6 @@ async def _outcomes(requests: Sequence[Undecoded]) -> Sequence[Decoded | Excepti
         return await asyncio.to_thread(decode_together, requests)
     except Exception as error:
         return [error] * len(requests)
-
-
-async def _ended(work: asyncio.Future[Any]) -> None:
-    """Wait for work on a thread; who is cancelled leaves when it is done, because it keeps its memory until then.
-
-    Raises:
-        CancelledError: once the work is done.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled:
-        work.exception()  # nobody is left to ask for it
-        raise cancelled
 
 
 def _too_slow(limits: Limits) -> Refusal:

@@ -36,6 +36,7 @@ from telemetry.errors import ExitCode, SessionNotFound, StoreError, TelemetryErr
 from telemetry.support import capsule, find, story
 from telemetry.support.asking import ask
 from telemetry.support.verdict import judge
+from telemetry.threads import ended
 from telemetry.web import jaeger, prometheus
 from telemetry.web.answers import Answer as Kept
 from telemetry.web.answers import Answers
@@ -179,14 +180,8 @@ class _Api:
         async with self._turns:
             asking = Asking(self._source)
             thread = asyncio.ensure_future(asyncio.to_thread(asking.answer, question))
-            try:
-                return await asyncio.shield(thread)
-            except asyncio.CancelledError:
-                await asyncio.to_thread(asking.cancel)
-                await asyncio.wait([thread])
-                if not thread.cancelled():
-                    thread.exception()  # nobody waits for it
-                raise
+            await ended(thread, asking.cancel)
+            return thread.result()
 
     def query(self, sql: str, params: Mapping[str, object] | None = None) -> pa.Table:
         """Ask the store, but not for ever: what reports and stories see of it."""

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from telemetry.threads import ended
 
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Each is a turn of a busy event loop: with Starlette's 64 KiB, 400 MB took more than a minute."""
@@ -40,7 +41,10 @@ def routes(store: Store) -> list[Route]:
         folder = tempfile.TemporaryDirectory(prefix=prefix, dir=store.path.parent)
         try:
             async with turn:
-                made = await _backup(store, Path(folder.name) / store.path.name)
+                target = Path(folder.name) / store.path.name
+                making = asyncio.get_running_loop().run_in_executor(None, backup, store, target)
+                await ended(making)
+            made = making.result()
         except BaseException:
             folder.cleanup()
             raise
@@ -49,15 +53,3 @@ def routes(store: Store) -> list[Route]:
         return answer
 
     return [Route("/api/store/verify", checks), Route("/api/store/backup", copy)]
-
-
-async def _backup(store: Store, target: Path) -> Path:
-    """Make it in a thread; who is cancelled leaves when that has ended, because it would go on."""
-    thread = asyncio.ensure_future(asyncio.to_thread(backup, store, target))
-    try:
-        return await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        if not thread.cancelled():
-            thread.exception()  # nobody waits for it
-        raise
