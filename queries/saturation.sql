@@ -48,21 +48,23 @@ levels as (
   select
     arrived,
     refused,
+    greatest($band, 1) as size,
     sum(opened) over (order by at_ns, opened rows between unbounded preceding and current row) as open_sessions
   from marks
 ),
 bands as (
   select
-    open_sessions // $band as band,
+    size,
+    (open_sessions // size) * size as open_from,
     count(*) as attempts,
     count(*) filter (where refused = 1) as no_scene
   from levels
   where arrived = 1
-  group by 1
+  group by 1, 2
 )
 select
-  band * $band as open_from,
-  (band + 1) * $band - 1 as open_to,
+  open_from,
+  open_from + size - 1 as open_to,
   attempts,
   no_scene,
   no_scene / nullif(attempts, 0) as no_scene_ratio,
@@ -74,4 +76,4 @@ select
     + 1.9599640 * sqrt(no_scene * (attempts - no_scene) / nullif(attempts, 0) + 0.9603647)
   ) as no_scene_high_ratio
 from bands
-order by band;
+order by open_from;

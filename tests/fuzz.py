@@ -1,8 +1,9 @@
 """Throw mutated requests at the decoders for as long as asked: `python -m tests.fuzz [requests] [seed]`, `make fuzz`.
 
 Every request must be decoded or refused with one of our errors, the readable and the compiled decoders must agree, none
-may take long, and memory must not grow. The first that breaks a rule is printed, so that it can become a test, and the
-exit code is 1. A million take some ten minutes of one core.
+may take long, and memory must not grow. Some of those that are taken are stored and folded, too, and at the end the
+store must equal its definitions. The first that breaks a rule is printed, so that it can become a test, and the exit
+code is 1. A million take some fifteen minutes of one core.
 """
 
 import base64
@@ -10,13 +11,19 @@ import gzip
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import otlp, parts, scanner
 from telemetry.receiver.body import Inflate
 from telemetry.receiver.intake import Limits
+from telemetry.store.checks import verify
+from telemetry.store.duck import Store
 from tests.support.otlp import RECEIVED_NS, Request, attribute, request, span, to_json
 from tests.support.traffic import foreign, own
 
@@ -25,8 +32,10 @@ Decoder = Callable[[bytes, int], otlp.Decoded]
 LIMITS = Limits(max_body_bytes=1_000_000)
 SLOW_S = 2.0
 """No request of this size may take longer; a usual one takes a millisecond."""
+STORED = 20
+"""One in so many that have spans is stored: a commit takes some ten times as long as a request."""
 GROWTH_MB = 300
-"""Of the peak, after the first tenth: what is remembered of attributes, and the allocator's slack."""
+"""Of the peak, after the first tenth: what is remembered of attributes, what the store buffers, and slack."""
 INTERESTING = (b"\x00", b"\xff" * 9 + b"\x01", b"\x80" * 20, b"\x0a", b"\x7f", b"\xed\xa0\x80", b"\xff\xfe", b"\\ud800")
 
 
@@ -91,8 +100,8 @@ def mutate(body: bytes, dice: random.Random, others: list[bytes]) -> bytes:
     return bytes(made)
 
 
-def attempt(body: bytes) -> str:
-    """Decode a body in every way; says how that ended."""
+def attempt(body: bytes) -> list[otlp.Decoded]:
+    """Decode a body in every way; returns what it was taken as."""
     protobuf = agreed(otlp.decode_protobuf, scanner.decode_protobuf, body)
     text = agreed(otlp.decode_json, scanner.decode_json, body)
     unfolded = outcome(inflated, body)
@@ -100,7 +109,7 @@ def attempt(body: bytes) -> str:
         outcome(inflated, gzip.compress(body, 1))
         outcome(cut_short, body)
     counted(body)
-    return "taken" if any(isinstance(end, otlp.Decoded) for end in (protobuf, text, unfolded)) else "refused"
+    return [end for end in (protobuf, text, unfolded) if isinstance(end, otlp.Decoded)]
 
 
 def agreed(readable: Decoder, compiled: Decoder, body: bytes) -> otlp.Decoded | str:
@@ -143,7 +152,47 @@ def counted(body: bytes) -> None:
         raise AssertionError("the parts are counted differently")
 
 
+class Kept:
+    """Stores one in `STORED` of the requests that are taken and have spans."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen = 0
+        self._spans = 0
+        self.commits = 0
+
+    def keep(self, taken: list[otlp.Decoded]) -> None:
+        """Store them when it is their turn; every hundredth time they are folded, too."""
+        tables = [decoded.table for decoded in taken if decoded.table.num_rows]
+        self._seen += bool(tables)
+        if not tables or self._seen % STORED:
+            return
+        self._store.commit([self._numbered(table) for table in tables])
+        self.commits += 1
+        if self.commits % 100 == 0:
+            self._store.tend(now=True)
+
+    def _numbered(self, table: pa.Table) -> pa.Table:
+        """With ids of their own: most of them would be taken for the same span again."""
+        ids = [f"{self._spans + row:016x}" for row in range(1, table.num_rows + 1)]
+        self._spans += table.num_rows
+        return table.set_column(table.schema.get_field_index("span_id"), "span_id", pa.array(ids, pa.string()))
+
+    def check(self) -> int:
+        """Fold the rest, and compare; returns how many spans there are."""
+        self._store.tend(now=True)
+        if wrong := [check.name for check in verify(self._store) if not check.passed]:
+            raise AssertionError(f"{', '.join(wrong)}: not as defined")
+        return int(self._store.info()["spans"])
+
+
 def main(count: int, seed: int) -> int:
+    """Returns the exit code."""
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "s.duckdb") as store:
+        return fuzz(count, seed, Kept(store))
+
+
+def fuzz(count: int, seed: int, kept: Kept) -> int:
     """Returns the exit code."""
     dice = random.Random(seed)
     corpus = seeds()
@@ -156,26 +205,30 @@ def main(count: int, seed: int) -> int:
         body = mutate(dice.choice(corpus), dice, corpus)
         before = time.process_time()
         try:
-            end = attempt(body)
+            taken = attempt(body)
             took_s = time.process_time() - before
             if took_s > SLOW_S:
                 raise AssertionError(f"it took {took_s:.1f} s")
+            if taken:
+                kept.keep(taken)
         except Exception as error:
             print(f"request {number} of seed {seed}: {type(error).__name__}: {error}")
             print(base64.b64encode(body).decode())
             return 1
-        ends[end] += 1
-        if end == "taken" and dice.random() < 0.01:
+        ends["taken" if taken else "refused"] += 1
+        if taken and dice.random() < 0.01:
             corpus[first:] = [*corpus[first:][-200:], body[:20_000]]  # what is still a request is mutated again
         if number == count // 10:
             settled_mb = _peak_mb()
         if number % 20_000 == 0:
             print(f"{number:,} requests, {_peak_mb()} MB", file=sys.stderr, flush=True)
     grown_mb = _peak_mb() - settled_mb
+    spans = kept.check()
     seconds = time.monotonic() - began
     print(
         f"{count:,} mutated requests in {seconds:.0f} s, seed {seed}: "
         f"{ends['taken']:,} taken, {ends['refused']:,} refused, "
+        f"{kept.commits:,} stored, whose {spans:,} spans are as defined; "
         f"no crash, no hang, the decoders agree, peak memory {_peak_mb()} MB (+{grown_mb} MB after the first tenth)"
     )
     return 1 if grown_mb > GROWTH_MB else 0

@@ -11,6 +11,7 @@ export function show(name, value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "object") return JSON.stringify(value);
   if (typeof value === "string") return ISO.test(value) ? moment(value) : value;
+  if (/^difference_.*ratio$/.test(name)) return points(value);
   if (/_ratio(_|$)/.test(name)) return percent(value);
   if (/_ms(_|$)/.test(name)) return duration(value);
   if (/_s(_|$)/.test(name)) return duration(value * 1000);
@@ -27,6 +28,9 @@ export function percent(ratio) {
   const value = ratio * 100;
   return `${value !== 0 && Math.abs(value) < 10 ? value.toFixed(2) : value.toFixed(1)} %`;
 }
+
+// A difference of two ratios, in percentage points.
+const points = (ratio) => `${ratio > 0 ? "+" : ratio < 0 ? "−" : ""}${(Math.abs(ratio) * 100).toFixed(2)} pp`;
 
 export function duration(ms) {
   if (ms == null) return NOTHING;

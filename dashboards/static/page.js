@@ -10,6 +10,7 @@ const PULSE_MS = 2000;
 const LONGEST_PAUSE_MS = 8000;
 const AT_LEAST_MS = 30_000; // a relative range moves on even where nothing arrives
 const away = document.getElementById("away");
+const refused = document.getElementById("refused");
 const host = document.getElementById("panels");
 
 async function main() {
@@ -34,6 +35,7 @@ async function main() {
     const results = await Promise.allSettled(panels.map((panel) => panel.refresh(fresh)));
     const gone = results.some(({ reason }) => reason instanceof Away);
     showAway(gone);
+    showRefused(panels);
     if (!gone) live.asOf(new Date());
     host.setAttribute("aria-busy", "false");
     if (page.suggest) bar.suggest(page.suggest);
@@ -86,6 +88,15 @@ async function untilAnswered(question) {
       await new Promise((resolve) => { setTimeout(resolve, PULSE_MS); });
     }
   }
+}
+
+// What all of the panels say, such as that a range cannot be read, is said once.
+function showRefused(panels) {
+  const told = new Set(panels.map(({ trouble }) => trouble));
+  const [all] = told.size === 1 ? told : [];
+  host.hidden = Boolean(all);
+  refused.hidden = !all;
+  refused.textContent = all ?? "";
 }
 
 let goneSince = null;

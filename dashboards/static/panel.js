@@ -18,7 +18,7 @@ const choices = ({ choice = {} }) => el("div", { class: "presets small-presets" 
 
 export class Panel {
   constructor(panel, report, view) {
-    Object.assign(this, { panel, report, view, only: panel.only ?? {}, path: `/api/reports/${panel.report}`, last: null, answer: null });
+    Object.assign(this, { panel, report, view, only: panel.only ?? {}, path: `/api/reports/${panel.report}`, last: null, answer: null, trouble: null });
     this.title = panel.title ?? report.question;
     this.drawing = el("div", { class: "drawing" });
     this.note = el("p", { class: "note", hidden: true });
@@ -76,6 +76,7 @@ export class Panel {
     if (text === this.last) return;
     this.last = text;
     this.answer = answer;
+    this.trouble = null;
     this.element.classList.remove("refused");
     this.draw();
     this.links(params);
@@ -128,6 +129,7 @@ export class Panel {
   refused(error) {
     this.last = null;
     this.answer = null;
+    this.trouble = error.message.replace(` of report ${this.panel.report}`, ""); // as every panel would say it
     this.element.classList.add("refused");
     this.drawing.replaceChildren(el("div", { class: "error", role: "alert" }, el("p", {}, error.message),
       el("button", { type: "button", class: "small", on: { click: () => this.refresh(true) } }, "Try again")));

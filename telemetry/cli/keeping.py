@@ -30,7 +30,11 @@ _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 def retention_options(command: click.decorators.FC) -> click.decorators.FC:
     """The options that say what to forget."""
     for option in (
-        click.option("--keep-bytes", metavar="SIZE", help="Forget the oldest above this size of the file: 500M, 20G."),
+        click.option(
+            "--keep-bytes",
+            metavar="SIZE",
+            help="Forget the oldest above this size: 500M, 20G. The file may be twice as large.",
+        ),
         click.option("--keep-in", metavar="ENVIRONMENT=DAYS", multiple=True, help="Other days for an environment."),
         click.option("--keep-days", type=float, help="Forget what is older."),
     ):

@@ -32,20 +32,40 @@ MAX_MESSAGE: Final = 1000
 
 
 class Refusal(Exception):
-    """A request is refused for what its transport says, before its body matters."""
+    """A request is refused for what its transport says, whatever its body is."""
 
-    def __init__(self, http_status: int, code: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        http_status: int,
+        code: int,
+        message: str,
+        *,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        """
+        Args:
+            code: google.rpc.Code, which is also the gRPC status code.
+            reason: why, in the ledger: a few words, the same for everyone.
+            retry_after_s: when it may come again; None means never.
+        """
         super().__init__(message)
         self.http_status = http_status
         self.code = code
-        """google.rpc.Code, which is also the gRPC status code."""
         self.message = message
+        self.reason = reason
         self.headers = dict(headers or {})
+        self.retry_after_s = retry_after_s
 
 
-UNAUTHENTICATED: Final = (
+NO_TOKEN: Final = (
     "this receiver asks for a token: send the header 'authorization: Bearer <token>', "
     "in SDKs through OTEL_EXPORTER_OTLP_HEADERS"
+)
+WRONG_TOKEN: Final = (
+    "the header 'authorization' is not 'Bearer <token>' with a token that this receiver takes; "
+    "it may have been replaced: ask those who run the receiver"
 )
 
 
@@ -63,7 +83,9 @@ class Answer:
 def answer_to(error: Exception) -> Answer:
     """Map an error outward: the one place that knows which code each error has."""
     if isinstance(error, Refusal):
-        return _answer(error.http_status, error.code, error.message, headers=error.headers)
+        return _answer(
+            error.http_status, error.code, error.message, retry_after_s=error.retry_after_s, headers=error.headers
+        )
     if isinstance(error, DecodeError):
         violation = error_details_pb2.BadRequest.FieldViolation(field="body", description=error.message[:MAX_MESSAGE])
         detail = error_details_pb2.BadRequest(field_violations=[violation])
@@ -72,8 +94,7 @@ def answer_to(error: Exception) -> Answer:
         return _answer(413, code_pb2.RESOURCE_EXHAUSTED, error.message)
     if isinstance(error, (Overloaded, StoreError)):
         seconds = error.retry_after_s if isinstance(error, Overloaded) else 2
-        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds))
-        return _answer(503, code_pb2.UNAVAILABLE, error.message, retry=retry, headers={"Retry-After": str(seconds)})
+        return _answer(503, code_pb2.UNAVAILABLE, error.message, retry_after_s=seconds)
     return _answer(500, code_pb2.INTERNAL, "the receiver failed on this request; its log says why")
 
 
@@ -82,10 +103,14 @@ def _answer(
     code: int,
     message: str,
     *details: Message,
-    retry: error_details_pb2.RetryInfo | None = None,
+    retry_after_s: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     status = status_pb2.Status(code=code, message=message[:MAX_MESSAGE])
+    retry = None
+    if retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=retry_after_s))
+        headers = {"Retry-After": str(retry_after_s), **(headers or {})}
     for detail in (*details, *([retry] if retry else [])):
         packed = any_pb2.Any()
         packed.Pack(detail)

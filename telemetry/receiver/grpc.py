@@ -7,6 +7,7 @@ UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. R
 `grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import code_pb2
 
-from telemetry.errors import DecodeError, ServerError, TelemetryError
+from telemetry.errors import ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
 from telemetry.receiver.body import Body
 from telemetry.receiver.intake import Intake, Limits, Writer
@@ -90,14 +92,14 @@ async def serve(
         ]
     )
 
-    async def traces(body: bytes) -> Message:
-        return await intake.traces(body, "protobuf", "grpc")
+    async def traces(body: bytes, agent: str | None) -> Message:
+        return await intake.traces(body, "protobuf", "grpc", agent)
 
-    async def logs(body: bytes) -> Message:
-        return await intake.not_kept("logs", body, "protobuf", "grpc")
+    async def logs(body: bytes, agent: str | None) -> Message:
+        return await intake.not_kept("logs", body, "protobuf", "grpc", agent)
 
-    async def metrics(body: bytes) -> Message:
-        return await intake.not_kept("metrics", body, "protobuf", "grpc")
+    async def metrics(body: bytes, agent: str | None) -> Message:
+        return await intake.not_kept("metrics", body, "protobuf", "grpc", agent)
 
     for signal, name, take in (("trace", "Trace", traces), ("logs", "Logs", logs), ("metrics", "Metrics", metrics)):
         method = grpc.stream_unary_rpc_method_handler(_export(intake, take))  # no (de)serializers: bytes in, bytes out
@@ -113,26 +115,22 @@ async def serve(
 
 
 def _export(
-    intake: Intake, take: Callable[[bytes], Awaitable[Message]]
+    intake: Intake, take: Callable[[bytes, str | None], Awaitable[Message]]
 ) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
     """The handler of one Export method: errors are mapped outward here."""
 
     async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
+        headers = dict(context.invocation_metadata())
+        agent = headers.get("user-agent")
         try:
-            intake.admit(dict(context.invocation_metadata()).get("authorization"))
+            intake.admit(headers.get("authorization"))
             with intake.room() as hold:
-                async with intake.arriving():
-                    body = await _only(messages)
-                    hold(len(body))
-                if body.startswith(_GZIP):
-                    unfolded = Body(intake.limits, hold, gzip=True)
-                    await unfolded.add(body)
-                    body = unfolded.whole()
-                return (await take(body)).SerializeToString()
+                body = await _body(messages, intake, hold, agent)
+                return (await take(body, agent)).SerializeToString()
         except Exception as error:
             if not isinstance(error, (Refusal, TelemetryError)):
                 _log.exception("a request failed")
-            intake.refused("grpc", error)
+            intake.refused("grpc", error, agent)
             answer = answer_to(error)
         trailer = [("grpc-status-details-bin", answer.status.SerializeToString())]
         if answer.retry:
@@ -144,12 +142,58 @@ def _export(
     return export
 
 
-async def _only(messages: AsyncIterator[bytes]) -> bytes:
-    """The message of a call.
+async def _body(
+    messages: AsyncIterator[bytes], intake: Intake, hold: Callable[[int], None], agent: str | None
+) -> bytes:
+    """Read and decompress the message of a call.
 
     Raises:
-        DecodeError: there is none.
+        Refusal: it arrives too slowly, or not at all.
+        PayloadTooLarge: it is larger than the limit when decompressed.
+        Overloaded: there is no room for it now.
+        DecodeError: it is not the gzip that it says it is.
     """
-    async for message in messages:
+    try:
+        async with intake.arriving():
+            message = await _only(messages)
+            hold(len(message))
+    except asyncio.CancelledError:
+        intake.refused("grpc", _incomplete(), agent)  # gRPC refuses what is too large by itself, or the sender left
+        raise
+    if not message.startswith(_GZIP):
         return message
-    raise DecodeError("the call ended without a message")
+    body = Body(intake.limits, hold, gzip=True)
+    await body.add(message)
+    return body.whole()
+
+
+async def _only(messages: AsyncIterator[bytes]) -> bytes:
+    """The message of a call. Whoever is cancelled leaves the reading alone: it ends with the call, and a read that is
+    cancelled in the moment in which it is done would never give its memory back.
+
+    Raises:
+        Refusal: there is none.
+    """
+    reading: asyncio.Future[bytes | None] = asyncio.ensure_future(anext(messages, None))
+    _reading.add(reading)
+    reading.add_done_callback(_read)
+    await asyncio.wait([reading])
+    message = reading.result()
+    if message is None:
+        raise _incomplete()
+    return message
+
+
+def _incomplete() -> Refusal:
+    message = "the call ended before its message, or the message is too large"
+    return Refusal(400, code_pb2.INVALID_ARGUMENT, message, reason="incomplete or too large")
+
+
+_reading: Final = set[asyncio.Future[bytes | None]]()
+"""So that none is forgotten while it runs."""
+
+
+def _read(reading: asyncio.Future[bytes | None]) -> None:
+    _reading.discard(reading)
+    if not reading.cancelled():
+        reading.exception()  # where nobody waits for it any more

@@ -9,6 +9,7 @@ keeps out pages that rebind their host name to this address.
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, enc
 from telemetry.receiver.body import Body, too_large
 from telemetry.receiver.intake import Intake, Limits, Transport, Writer
 
+_log = logging.getLogger(__name__)
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 CONTENT_TYPE_OF: Final = {encoding: name for name, encoding in CONTENT_TYPES.items()}
 
@@ -64,12 +66,7 @@ def otlp_app(
             Route("/v1/metrics", door.metrics, methods=["POST"]),
         ],
         middleware=[*([cors] if origins else []), Middleware(GZipMiddleware, minimum_size=256, compresslevel=1)],
-        exception_handlers={
-            HTTPException: _http_error,
-            Refusal: _error,
-            TelemetryError: _error,
-            Exception: _error,
-        },
+        exception_handlers={HTTPException: door.nothing_there, Exception: _error},
     )
     app.router.redirect_slashes = False  # no sender follows a redirect of a POST well; 404 says what is meant
     return app
@@ -109,25 +106,41 @@ class _Door:
         return await self._take(request, "metrics")
 
     async def _take(self, request: Request, signal: Signal) -> Response:
-        transport: Transport = "http/json" if _named_encoding(request) == "json" else "http/protobuf"
         try:
-            return await self._answer(request, signal, transport)
+            return await self._answer(request, signal)
         except ClientDisconnect:
             raise  # nobody is there to be answered, and nothing was taken
         except Exception as error:
-            self._intake.refused(transport, error)
-            raise
+            if not isinstance(error, (Refusal, TelemetryError)):
+                _log.exception("a request failed")
+            return await self._refused(request, error)
 
-    async def _answer(self, request: Request, signal: Signal, transport: Transport) -> Response:
+    async def nothing_there(self, request: Request, error: Exception) -> Response:
+        """Say it in OTLP's words where a request meets no route."""
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            message = f"{request.method} is not allowed here; OTLP/HTTP is POST"
+            refusal = Refusal(405, code_pb2.UNIMPLEMENTED, message, reason="other method", headers=error.headers)
+            return await _error(request, refusal)
+        message = f"there is nothing at {request.url.path[:200]!r}; OTLP/HTTP traces go to POST /v1/traces"
+        refusal = Refusal(404, code_pb2.NOT_FOUND, message, reason="other path", headers=error.headers)
+        return await (self._refused(request, refusal) if request.method == "POST" else _error(request, refusal))
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        self._intake.refused(_transport(request), error, request.headers.get("user-agent"))
+        return await _error(request, error)
+
+    async def _answer(self, request: Request, signal: Signal) -> Response:
         self._refuse_strange_pages(request.headers.get("origin"))
         self._intake.admit(request.headers.get("authorization"))
         encoding = request_encoding(request.headers.get("content-type"))
         with self._intake.room() as take:
             body = await _body(request, self._intake, take)
+            transport, agent = _transport(request), request.headers.get("user-agent")
             if signal == "traces":
-                answer = await self._intake.traces(body, encoding, transport)
+                answer = await self._intake.traces(body, encoding, transport, agent)
             else:
-                answer = await self._intake.not_kept(signal, body, encoding, transport)
+                answer = await self._intake.not_kept(signal, body, encoding, transport, agent)
         return Response(encoded(answer, encoding), headers={"Content-Type": CONTENT_TYPE_OF[encoding]})
 
     def _refuse_strange_pages(self, origin: str | None) -> None:
@@ -136,6 +149,7 @@ class _Door:
                 403,
                 code_pb2.PERMISSION_DENIED,
                 f"pages of {origin[:200]} may not send here; start the receiver with this origin allowed",
+                reason="page of another origin",
             )
 
 
@@ -153,10 +167,12 @@ def request_encoding(content_type: str | None) -> Encoding:
             code_pb2.INVALID_ARGUMENT,
             f"content-type is {(content_type or 'missing')[:100]!r}; "
             "send application/x-protobuf (binary) or application/json",
+            reason="other content type",
         )
     charset = parameters.strip().lower().replace('"', "").replace(" ", "")
     if encoding == "json" and charset.startswith("charset=") and charset not in ("charset=utf-8", "charset=utf8"):
-        raise Refusal(415, code_pb2.INVALID_ARGUMENT, f"OTLP's JSON is UTF-8, not {charset[:40]}")
+        message = f"OTLP's JSON is UTF-8, not {charset[:40]}"
+        raise Refusal(415, code_pb2.INVALID_ARGUMENT, message, reason="other content type")
     return encoding
 
 
@@ -172,7 +188,10 @@ async def _body(request: Request, intake: Intake, take: Callable[[int], None]) -
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip", ""):
         raise Refusal(
-            415, code_pb2.INVALID_ARGUMENT, f"content-encoding {coding[:40]!r} is not understood; send gzip or none"
+            415,
+            code_pb2.INVALID_ARGUMENT,
+            f"content-encoding {coding[:40]!r} is not understood; send gzip or none",
+            reason="other content encoding",
         )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > intake.limits.max_body_bytes:
@@ -190,22 +209,15 @@ def _named_encoding(request: Request) -> Encoding:
     return CONTENT_TYPES.get(name, "json")
 
 
+def _transport(request: Request) -> Transport:
+    return "http/json" if _named_encoding(request) == "json" else "http/protobuf"
+
+
 async def _error(request: Request, error: Exception) -> Response:
     answer = answer_to(error)
     encoding = _named_encoding(request)
     headers = {**answer.headers, "Content-Type": CONTENT_TYPE_OF[encoding]}
     return Response(encoded(answer.status, encoding), answer.http_status, headers)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """Say it in OTLP's words where a request meets no route."""
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        message = f"{request.method} is not allowed here; OTLP/HTTP is POST"
-        return await _error(request, Refusal(405, code_pb2.UNIMPLEMENTED, message, headers))
-    message = f"there is nothing at {request.url.path[:200]!r}; OTLP/HTTP traces go to POST /v1/traces"
-    return await _error(request, Refusal(404, code_pb2.NOT_FOUND, message, headers))
 
 
 def _timed(limits: Limits) -> type[asyncio.Protocol]:

@@ -19,7 +19,8 @@ from google.rpc import code_pb2
 
 from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
 from telemetry.receiver.answers import (
-    UNAUTHENTICATED,
+    NO_TOKEN,
+    WRONG_TOKEN,
     Encoding,
     Refusal,
     not_kept_response,
@@ -32,6 +33,8 @@ from telemetry.threads import ended
 Transport = Literal["grpc", "http/protobuf", "http/json"]
 _Answer = asyncio.Future[Decoded | Exception]
 
+_LEAST_QUEUE_BYTES: Final = 16 * 1024 * 1024
+"""May always be under way, and half of it is so much that its time tells how fast requests go through."""
 DECODE_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 """Of bodies that are decoded as one: some 15,000 spans, 50 ms. A larger body is decoded alone."""
 
@@ -41,9 +44,13 @@ _REASONS: Final = {
     PayloadTooLarge: "request too large",
     Overloaded: "overloaded",
     StoreError: "store failed",
-    Refusal: "refused by its headers",
 }
 """In the ledger, for requests that were refused as a whole."""
+
+
+_MAX_AGENT: Final = 100
+_MAX_EXAMPLE: Final = 200
+"""Characters, in the ledger."""
 
 
 class Writer(Protocol):
@@ -66,6 +73,8 @@ class Limits:
     """At once. A request waits only for its commit, so this many are seconds of load, not of patience."""
     max_bytes: int = 256 * 1024 * 1024
     """Of bodies at once: four of the largest."""
+    queue_s: float = 2.5
+    """Of work at once, as fast as it went lately: who waits longer is given up by its sender and comes again."""
     header_s: float = 10.0
     """For a request's headers to arrive."""
     max_messages: int = 8
@@ -73,7 +82,9 @@ class Limits:
     body_s: float = 30.0
     """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
     slow_s: float = 2.0
-    """After which a body that still arrives gives way to others that wait for its place."""
+    """After which a body that still arrives gives way to one that has waited as long, where none came to its end."""
+    place_s: float = 4.0
+    """For a place to arrive in: Collectors give up after five seconds."""
     max_connections: int = 1000
     """An idle one costs some 30 KB."""
 
@@ -103,7 +114,10 @@ class Intake:
         self._requests = 0
         self._bytes = 0
         self._places = asyncio.Semaphore(at_once or self.limits.max_requests)
+        self._coming = 0
         self._arriving: dict[asyncio.Timeout, float] = {}
+        self._moved = 0.0
+        self._bytes_per_s = self.limits.max_body_bytes / self.limits.queue_s
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
@@ -123,7 +137,9 @@ class Intake:
         shown = _digest(token.strip())
         matches = [hmac.compare_digest(shown, known) for known in self._tokens]  # all of them: time tells nothing
         if scheme.lower() != "bearer" or not any(matches):
-            raise Refusal(401, code_pb2.UNAUTHENTICATED, UNAUTHENTICATED, {"WWW-Authenticate": "Bearer"})
+            message, reason = (NO_TOKEN, "no token") if authorization is None else (WRONG_TOKEN, "wrong token")
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise Refusal(401, code_pb2.UNAUTHENTICATED, message, reason=reason, headers=headers)
 
     @contextmanager
     def room(self) -> Iterator[Callable[[int], None]]:
@@ -135,13 +151,16 @@ class Intake:
             Overloaded: too many requests, or too many bytes, are under way.
         """
         if self._requests >= self.limits.max_requests:
-            self._make_way()
+            if 2 * self._coming > self._requests:  # otherwise it is full of what waits for the store
+                self._make_way()
             raise Overloaded(f"{self._requests} requests are under way; send this one again later")
         taken = 0
 
         def take(count: int) -> None:
             nonlocal taken
-            if self._bytes + count > self.limits.max_bytes:
+            most = min(self.limits.max_bytes, max(_LEAST_QUEUE_BYTES, self.limits.queue_s * self._bytes_per_s))
+            alone = self._bytes == taken  # then it may be as large as any
+            if self._bytes + count > (self.limits.max_bytes if alone else most):
                 raise Overloaded(f"{self._bytes} bytes of requests are under way; send this one again later")
             self._bytes += count
             taken += count
@@ -158,62 +177,102 @@ class Intake:
         """A place for a body that arrives, and its time; waits until there is one.
 
         Raises:
-            Refusal: it arrives too slowly.
-            Overloaded: it is slow, and others wait for its place.
+            Refusal: it arrives too slowly, or is slow and others wait for its place.
+            Overloaded: no place came free.
         """
-        await self._place()
-        now = asyncio.get_running_loop().time
+        self._coming += 1
         try:
-            async with asyncio.timeout(self.limits.body_s) as clock:
+            await self._place()
+            try:
+                async with self._timed():
+                    yield
+            finally:
+                self._places.release()
+        finally:
+            self._coming -= 1
+
+    async def _place(self) -> None:
+        """Wait for a place, in turn; while none comes free, the slowest body gives way."""
+        late = asyncio.get_running_loop().call_later(self.limits.slow_s, self._make_way)
+        try:
+            async with asyncio.timeout(self.limits.place_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Overloaded("too many messages arrive at once; send this one again later") from error
+        finally:
+            late.cancel()
+
+    @asynccontextmanager
+    async def _timed(self) -> AsyncIterator[None]:
+        now = asyncio.get_running_loop().time
+        clock = asyncio.timeout(self.limits.body_s)
+        try:
+            async with clock:
                 self._arriving[clock] = now()
                 yield
+                self._moved = now()
         except TimeoutError as error:
             if not clock.expired():
                 raise
-            if clock in self._arriving:
-                raise _too_slow(self.limits) from error
-            raise Overloaded("this body arrives slowly, and others wait for its place; send it again later") from error
+            waited_for = clock not in self._arriving
+            raise _too_slow(self.limits.slow_s if waited_for else self.limits.body_s, waited_for) from error
         finally:
             self._arriving.pop(clock, None)
-            self._places.release()
-
-    async def _place(self) -> None:
-        """Wait for a place; while none comes free, the slowest body gives way."""
-        while True:
-            try:
-                async with asyncio.timeout(self.limits.slow_s):
-                    await self._places.acquire()
-                    return
-            except TimeoutError:
-                self._make_way()
 
     def _make_way(self) -> None:
-        """Turn out the body that has arrived for longest, if that is long."""
-        now = asyncio.get_running_loop().time()
-        clock, since = next(iter(self._arriving.items()), (None, now))
-        if clock and now - since >= self.limits.slow_s:
-            del self._arriving[clock]
-            clock.reschedule(now)
+        """Turn out the body that has arrived for longest, if that is long; none where waiting helps.
 
-    async def traces(self, body: bytes, encoding: Encoding, transport: Transport) -> Message:
+        One at a time: where the network is slow for all of them, the others come to their end.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._moved < self.limits.slow_s:
+            return
+        for clock, since in self._arriving.items():
+            if clock.expired():
+                continue
+            if now - since >= self.limits.slow_s:
+                del self._arriving[clock]
+                clock.reschedule(now)
+                self._moved = now
+            return
+
+    async def traces(self, body: bytes, encoding: Encoding, transport: Transport, agent: str | None = None) -> Message:
         """Store the spans of a request; return once they are durable.
+
+        Args:
+            agent: the program that sent it, as it calls itself: for the ledger.
 
         Raises:
             DecodeError: the body is unreadable.
             PayloadTooLarge: it is too large when decoded.
             Overloaded: it cannot be stored now.
         """
+        before, began = self._bytes, time.monotonic()
         decoded = await self._decoded(Undecoded(body, encoding == "json", self._clock()))
         for rejection in decoded.rejected:
-            self._writer.refuse(transport, rejection.reason, rejection.count, rejection.example)
+            self._writer.refuse(transport, rejection.reason, rejection.count, _example(agent, rejection.example))
         if decoded.table.num_rows:
             await self._writer.submit(decoded.table, transport)
+            self._learn(before, time.monotonic() - began)
         return traces_response(decoded.rejected)
 
+    def _learn(self, count: int, took_s: float) -> None:
+        """Note how fast requests go through: so many bytes, all that were under way with one, took that long."""
+        if count >= _LEAST_QUEUE_BYTES / 2 and (took_s > 1 or count > took_s * self._bytes_per_s):
+            self._bytes_per_s = count / took_s
+
     async def not_kept(
-        self, signal: Literal["logs", "metrics"], body: bytes, encoding: Encoding, transport: Transport
+        self,
+        signal: Literal["logs", "metrics"],
+        body: bytes,
+        encoding: Encoding,
+        transport: Transport,
+        agent: str | None = None,
     ) -> Message:
         """Answer a request for a signal that is not kept, and write down that it was not.
+
+        Args:
+            agent: the program that sent it, as it calls itself: for the ledger.
 
         Raises:
             DecodeError: the body is unreadable.
@@ -223,7 +282,7 @@ class Intake:
             await ended(work)
         response, count = work.result()
         if count:
-            self._writer.refuse(transport, f"{signal} are not kept", count)
+            self._writer.refuse(transport, f"{signal} are not kept", count, _example(agent))
         return response
 
     async def _decoded(self, request: Undecoded) -> Decoded:
@@ -269,12 +328,13 @@ class Intake:
             for answer in group:
                 answer.cancel()  # where the event loop ends meanwhile, nobody may wait for ever
 
-    def refused(self, transport: Transport, error: Exception) -> None:
+    def refused(self, transport: Transport, error: Exception, agent: str | None = None) -> None:
         """Write down that a whole request was refused: senders may never tell anyone.
 
         How many spans it had is not known, so none are counted.
         """
-        self._writer.refuse(transport, _REASONS.get(type(error), "internal error"), 0, str(error)[:200])
+        reason = error.reason if isinstance(error, Refusal) else _REASONS.get(type(error), "internal error")
+        self._writer.refuse(transport, reason, 0, _example(agent, str(error)))
 
 
 async def _outcomes(requests: Sequence[Undecoded]) -> Sequence[Decoded | Exception]:
@@ -285,9 +345,17 @@ async def _outcomes(requests: Sequence[Undecoded]) -> Sequence[Decoded | Excepti
         return [error] * len(requests)
 
 
-def _too_slow(limits: Limits) -> Refusal:
-    message = f"the body did not arrive within {limits.body_s:g} s; send smaller batches"
-    return Refusal(408, code_pb2.DEADLINE_EXCEEDED, message, {"Connection": "close"})
+def _example(agent: str | None, text: str | None = None) -> str | None:
+    """What a row of the ledger says of one request: who sent it, and what was wrong."""
+    name = "".join(letter for letter in (agent or "")[:_MAX_AGENT] if letter.isprintable())
+    return ": ".join(part for part in (name, (text or "")[:_MAX_EXAMPLE]) if part) or None
+
+
+def _too_slow(after_s: float, waited_for: bool) -> Refusal:
+    why = ", and others wait for its place" if waited_for else ""
+    message = f"the body did not arrive within {after_s:g} s{why}; send it again, or smaller batches"
+    headers = {"Connection": "close"}
+    return Refusal(503, code_pb2.UNAVAILABLE, message, reason="too slow", headers=headers, retry_after_s=2)
 
 
 def _digest(token: str) -> bytes:

@@ -48,7 +48,7 @@ MOST_WAL_BYTES: Final = 4 * CHECKPOINT_WAL_BYTES
 """From here on queries that do not end by themselves are stopped for it."""
 MOST_FROZEN_WAL_BYTES: Final = 16 * CHECKPOINT_WAL_BYTES
 """From here on a copy of the file is given up for it: 4 GB, minutes at full speed."""
-COMMIT_PATIENCE_S: Final = 5.0
+COMMIT_PATIENCE_S: Final = 4.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
 """In vain, before that is called trouble."""

@@ -395,11 +395,25 @@ def test_hostile_text_stays_text(tab: Any, tmp_path: Path) -> None:
 def test_a_report_that_refuses_is_shown_with_its_reason(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
     """A filter that a report cannot read is an error with words and a way to try again, not an empty chart."""
     server, _ = fleet
+    overview(tab, server, "&bucket=often")
+
+    assert "bucket" in tab.inner_text("#failure_rate .error")
+    assert tab.locator("#failure_rate .error button").count() == 1
+    assert tab.is_hidden("#refused")
+
+
+def test_a_range_that_cannot_be_read_is_said_once(tab: Any, fleet: tuple[pages.Server, Store]) -> None:
+    """What every panel would say stands there once, and the panels come back with a range that can be read."""
+    server, _ = fleet
     tab.goto(f"{server.url}/?since=yesterday")
     quiet(tab)
 
-    assert "since" in tab.inner_text("#funnel .error")
-    assert tab.locator("#funnel .error button").count() == 1
+    assert "since" in tab.inner_text("#refused")
+    assert tab.locator("[role=alert]:visible").count() == 1
+
+    tab.click("[data-since='90d']")
+    until(tab, "document.getElementById('refused').hidden")
+    assert tab.is_visible("#funnel .drawing")
 
 
 def test_a_slow_answer_says_so_and_keeps_what_was_drawn(tab: Any, fleet: tuple[pages.Server, Store]) -> None:

@@ -1,5 +1,6 @@
 """A body is put together of what arrives, decompressed and counted piece by piece."""
 
+import asyncio
 import gzip
 import random
 
@@ -32,6 +33,19 @@ def test_pieces_are_small() -> None:
 
     assert len(pieces) > 1
     assert max(map(len, pieces)) <= _INFLATE_STEP
+
+
+async def test_gzip_that_makes_nothing() -> None:
+    """Of gzip that unfolds to nothing no more than 64 KB is read before others get their turn."""
+    nothing = gzip.compress(b"")[:10] + b"\x00\x00\x00\xff\xff" * 200_000
+    body = Body(Limits(), lambda count: None, gzip=True)
+    adding = asyncio.create_task(body.add(nothing))
+    turns = 0
+    while not adding.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns > len(nothing) // 65_536
 
 
 async def test_stops_at_the_limit() -> None:

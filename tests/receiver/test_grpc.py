@@ -115,10 +115,13 @@ async def test_overload() -> None:
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip], ids=["plain", "bomb"])
 async def test_too_large(compression: grpc.Compression) -> None:
     """A message over the limit, as sent or decompressed, is RESOURCE_EXHAUSTED without RetryInfo: never again."""
-    async with channel(limits=Limits(max_body_bytes=100_000)) as made:
+    writer = KeptSpans()
+    async with channel(writer, limits=Limits(max_body_bytes=100_000)) as made:
         error = await refused(made, bytes(20_000_000), compression=compression)
 
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "incomplete or too large" if compression is grpc.Compression.NoCompression else "request too large"
+    assert writer.refused == [("grpc", reason, 0)]
     assert "google.rpc.retryinfo-bin" not in trailer(error)
 
 
@@ -177,16 +180,20 @@ async def test_unexpected_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "expected"), [("Bearer one", None), ("Bearer no", 16), (None, 16)], ids=["right", "wrong", "none"]
+    ("shown", "expected"),
+    [("Bearer one", None), ("Bearer no", "is not 'Bearer <token>' with a token"), (None, "asks for a token")],
+    ids=["right", "wrong", "none"],
 )
-async def test_tokens(shown: str | None, expected: int | None) -> None:
-    """A receiver with tokens answers UNAUTHENTICATED to whoever shows none of them."""
+async def test_tokens(shown: str | None, expected: str | None) -> None:
+    """A receiver with tokens answers UNAUTHENTICATED to whoever shows none of them, and says which it was."""
     async with channel(tokens=["one", "two"]) as made:
         call = {"metadata": [("authorization", shown)] if shown else []}
         if expected is None:
             assert await made.unary_unary(EXPORT)(b"", **call) == b""
         else:
-            assert (await refused(made, b"", **call)).code().value[0] == expected
+            error = await refused(made, b"", **call)
+            assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert expected in (error.details() or "")
 
 
 async def test_logs_and_metrics() -> None:

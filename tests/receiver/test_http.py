@@ -322,10 +322,13 @@ async def test_preflight() -> None:
 
 
 @pytest.mark.parametrize("origins", [[KIOSK], ["*"]])
-@pytest.mark.parametrize(("body", "expected"), [(b"{}", 200), (b"{", 400)])
-async def test_cross_origin_request(origins: list[str], body: bytes, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("body", "fault", "expected"),
+    [(b"{}", None, 200), (b"{", None, 400), (to_json(GOOD), Overloaded("busy"), 503), (to_json(GOOD), KeyError(), 500)],
+)
+async def test_cross_origin_request(origins: list[str], body: bytes, fault: Exception | None, expected: int) -> None:
     """A configured page may read its answer, errors too, by its own name: sendBeacon sends credentials."""
-    response = await post(body, JSON | {"Origin": KIOSK}, origins=origins)
+    response = await post(body, JSON | {"Origin": KIOSK}, origins=origins, writer=KeptSpans(fault))
 
     assert response.status_code == expected
     assert response.headers["access-control-allow-origin"] == KIOSK
@@ -401,16 +404,20 @@ def test_nothing_reads_the_wall_clock() -> None:
 
 
 async def test_ledger() -> None:
-    """Whatever is not taken is written down, with its transport, its reason and how many spans: senders do not tell."""
+    """Whatever is not taken is written down: its transport, why, how many spans, by whom, and an example."""
     writer = KeptSpans()
     app = otlp_app(writer, limits=SMALL, tokens=["t"])
     async with client(app) as asking:
-        asking.headers["Authorization"] = "Bearer t"
+        asking.headers.update({"Authorization": "Bearer t", "User-Agent": "OTel/1.2"})
         for path, body, headers in (
             ("traces", request(span(), span(trace_id=b"")).SerializeToString(), PROTOBUF),
             ("traces", b"{", JSON),
             ("traces", b"x" * 10_001, PROTOBUF),
             ("traces", b"", PROTOBUF | {"Authorization": "Bearer wrong"}),
+            ("traces", b"", {"Content-Type": "text/plain"}),
+            ("traces", b"", JSON | {"Content-Encoding": "br"}),
+            ("traces", b"", JSON | {"Origin": "https://elsewhere.example"}),
+            ("trace", b"", JSON),
             ("logs", json.dumps(LOGS).encode(), JSON),
         ):
             await asking.post(f"/v1/{path}", content=body, headers=headers)
@@ -419,6 +426,12 @@ async def test_ledger() -> None:
         ("http/protobuf", "trace_id is not 16 bytes, or all zeros", 1),
         ("http/json", "unreadable request", 0),
         ("http/protobuf", "request too large", 0),
-        ("http/protobuf", "refused by its headers", 0),
+        ("http/protobuf", "wrong token", 0),
+        ("http/json", "other content type", 0),
+        ("http/json", "other content encoding", 0),
+        ("http/json", "page of another origin", 0),
+        ("http/json", "other path", 0),
         ("http/json", "logs are not kept", 2),
     ]
+    assert all((example or "").startswith("OTel/1.2") for example in writer.examples)
+    assert "/v1/trace'" in (writer.examples[-2] or "")

@@ -1,6 +1,7 @@
 """Requests are decoded beside the event loop, those that wait together as one, and counted while they need memory."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import pytest
 
 from telemetry.errors import DecodeError, Overloaded
 from telemetry.receiver import intake, scanner
+from telemetry.receiver.answers import Refusal
 from telemetry.receiver.intake import Intake, Limits
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans
@@ -128,6 +130,64 @@ async def test_room_until_nothing_works_on_it(
 
     with door.room() as take:
         take(len(body))
+
+
+async def arrive(door: Intake, seconds: float) -> str:
+    """Have a body arrive for so long; says how that ended."""
+    try:
+        async with door.arriving():
+            await asyncio.sleep(seconds)
+    except (Refusal, Overloaded) as error:
+        return type(error).__name__
+    return "whole"
+
+
+async def test_one_slow_body_gives_way_at_a_time() -> None:
+    """Where two wait for the places of two slow bodies, the older of these gives way to who waited first."""
+    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.2))
+    ended = await asyncio.gather(*(arrive(door, seconds) for seconds in (9, 0.3, 0, 0)))
+
+    assert ended == ["Refusal", "whole", "whole", "whole"]
+
+
+async def test_no_place_comes_free() -> None:
+    """Who waits for a place in vain is told to come again before its sender gives up."""
+    door = Intake(KeptSpans(), at_once=1, limits=Limits(place_s=0.1))
+    ended = await asyncio.gather(arrive(door, 0.3), arrive(door, 0))
+
+    assert ended == ["whole", "Overloaded"]
+
+
+async def test_no_body_gives_way_while_others_end() -> None:
+    """Where places come free, a slow body keeps its own."""
+    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.1))
+    slow = asyncio.create_task(arrive(door, 0.5))
+    await asyncio.sleep(0)
+    ended = await asyncio.gather(*(arrive(door, 0.03) for _ in range(12)))
+
+    assert {*ended, await slow} == {"whole"}
+
+
+def test_no_more_than_is_soon_done() -> None:
+    """What is let in is some seconds of work, as fast as it goes; one body alone may be as large as any."""
+    door, mb = Intake(KeptSpans()), 1024 * 1024
+
+    def together(*sizes: int) -> None:
+        with contextlib.ExitStack() as stack:
+            for size in sizes:
+                stack.enter_context(door.room())(size)
+
+    together(30 * mb, 30 * mb)
+    door._learn(30 * mb, 10)
+    together(64 * mb)
+    together(8 * mb, 8 * mb)
+    with pytest.raises(Overloaded):
+        together(10 * mb, 10 * mb)
+    door._learn(10 * mb, 0.5)
+
+    together(24 * mb, 24 * mb)
+    with pytest.raises(Overloaded):
+        together(26 * mb, 26 * mb)
 
 
 def test_the_event_loop_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,8 +138,8 @@ async def test_length_over_the_limit() -> None:
         (b"", b""),
         (b"POST /v1/tr", b""),
         (HEAD, b""),
-        (HEAD + b"Content-Length: 100\r\n\r\n", b"HTTP/1.1 408"),
-        (HEAD + b"Content-Length: 100\r\n\r\nabc", b"HTTP/1.1 408"),
+        (HEAD + b"Content-Length: 100\r\n\r\n", b"HTTP/1.1 503"),
+        (HEAD + b"Content-Length: 100\r\n\r\nabc", b"HTTP/1.1 503"),
     ],
     ids=["nothing", "line", "headers", "no body", "part of the body"],
 )
@@ -239,7 +239,7 @@ async def test_nothing_unfolds_for_strangers() -> None:
             await asyncio.gather(*(export(ports.grpc, folded) for _ in range(8)))
         grown_mb = peak_mb() - before_mb
 
-    assert writer.refused == [("grpc", "refused by its headers", 0)] * 8
+    assert writer.refused == [("grpc", "no token", 0)] * 8
     assert grown_mb < 40
 
 
@@ -256,7 +256,7 @@ async def test_token_before_the_message() -> None:
     async with receiving(writer, tokens=["t"]) as ports, asyncio.timeout(5):
         await export(ports.grpc, bytes(60_000), sent=0)
 
-    assert writer.refused == [("grpc", "refused by its headers", 0)]
+    assert writer.refused == [("grpc", "no token", 0)]
 
 
 async def test_slow_message() -> None:
@@ -265,7 +265,7 @@ async def test_slow_message() -> None:
     async with receiving(writer, limits=QUICK) as ports, asyncio.timeout(5):
         await export(ports.grpc, bytes(60_000), sent=20_000)
 
-    assert writer.refused == [("grpc", "refused by its headers", 0)]
+    assert writer.refused == [("grpc", "too slow", 0)]
 
 
 async def test_slow_message_gives_way() -> None:
@@ -279,7 +279,7 @@ async def test_slow_message_gives_way() -> None:
         await slow
 
     assert writer.names == ["connect"]
-    assert writer.refused == [("grpc", "overloaded", 0)]
+    assert writer.refused == [("grpc", "too slow", 0)]
 
 
 async def test_messages_at_once() -> None:

@@ -21,6 +21,7 @@ class KeptSpans:
     def __init__(self, error: Exception | None = None) -> None:
         self.tables: list[pa.Table] = []
         self.refused: list[tuple[str, str, int]] = []
+        self.examples: list[str | None] = []
         self.error = error
         self.held = asyncio.Event()
         self.held.set()
@@ -37,6 +38,7 @@ class KeptSpans:
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
         """Write down what was not taken."""
         self.refused.append((transport, reason, rejected))
+        self.examples.append(example)
 
     @property
     def names(self) -> list[str]:

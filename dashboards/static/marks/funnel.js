@@ -13,7 +13,7 @@ export function draw(host, panel, { rows }, context) {
         el("span", { class: "bar good", style: { width: `${(100 * reached) / first}%` } }),
         lost > 0 && el("span", { class: "bar lost", style: { left: `${(100 * reached) / first}%`, width: `${(100 * lost) / first}%` } })),
       el("span", { class: "value" }, el("b", {}, count(reached)), el("span", { class: "quiet" }, percent(reached / first)),
-        el("span", { class: lost ? "bad" : "quiet" }, index ? `−${count(lost)}` : ""),
+        el("span", { class: "bad" }, lost > 0 ? `−${count(lost)}` : ""),
         [panel.beside ?? []].flat().map((name) => el("span", { class: "quiet" }, row[name] == null ? "" : show(name, row[name])))),
     ];
     if (!context.canSelect(row)) return el("li", {}, el("span", { class: "row" }, ...inside));

@@ -1,0 +1,115 @@
+"""A server that is sent far more than it can take says so early, answers its pages, and loses and doubles nothing."""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from google.rpc import error_details_pb2
+
+from telemetry.store.duck import Store
+from tests.receiver.test_grpc import EXPORT
+from tests.soak import _memory_mb, counted
+from tests.support.stream import Stream
+from tests.test_serve import serve_process
+
+pytestmark = pytest.mark.real
+
+SECONDS = 5.0
+CHANNELS, CALLS = 14, 24
+"""More than the 256 requests that are let in at once; fewer on a connection than HTTP/2 lets in."""
+OVER_HTTP = 300
+MOST_MB = 2000
+
+
+class Flood:
+    """Senders that never wait: what was acknowledged, by the number its ids begin with, and what was refused."""
+
+    def __init__(self) -> None:
+        self.acknowledged: dict[int, int] = {}
+        self.refused: Counter[str] = Counter()
+        self._stream = Stream(faster=5000)
+        self._number = 0
+        self._until = time.monotonic() + SECONDS
+
+    def _next(self) -> tuple[int, bytes, int]:
+        self._number += 1
+        return self._number, *self._stream.body(self._number, self._number % self._stream.requests, time.time_ns())
+
+    async def over_grpc(self, channel: grpc.aio.Channel) -> None:
+        """One call after the other; no answer may take longer than an SDK waits."""
+        while time.monotonic() < self._until:
+            number, body, spans = self._next()
+            try:
+                await channel.unary_unary(EXPORT)(body, timeout=10)
+            except grpc.aio.AioRpcError as error:
+                self.refused[f"grpc {error.code().name}"] += 1
+                trailer = dict(error.trailing_metadata() or ())
+                delay = error_details_pb2.RetryInfo.FromString(bytes(trailer["google.rpc.retryinfo-bin"])).retry_delay
+                assert 1 <= delay.seconds <= 2
+                await asyncio.sleep(0.1)
+            else:
+                self.acknowledged[number] = spans
+
+    async def over_http(self, client: httpx.AsyncClient, url: str) -> None:
+        """As `over_grpc`."""
+        while time.monotonic() < self._until:
+            number, body, spans = self._next()
+            answer = await client.post(url, content=body, headers={"Content-Type": "application/x-protobuf"})
+            if answer.status_code == 200:
+                self.acknowledged[number] = spans
+            else:
+                self.refused[f"http {answer.status_code}"] += 1
+                assert answer.headers["retry-after"] in ("1", "2")
+                await asyncio.sleep(0.1)
+
+
+async def ask(pages: httpx.AsyncClient, pid: int) -> tuple[int, int]:
+    """Ask the pages until cancelled; returns how often they answered, and the most memory that the server had."""
+    answers, most_mb = 0, 0
+    try:
+        while True:
+            for asked in ("/api/health", "/api/reports/failure_rate?since=5m"):
+                (await pages.get(asked)).raise_for_status()
+                answers += 1
+            most_mb = max(most_mb, _memory_mb(pid))
+            await asyncio.sleep(0.3)
+    except asyncio.CancelledError:
+        return answers, most_mb
+
+
+async def test_overload(tmp_path: Path) -> None:
+    """Of what is sent by 600 senders at once some is taken, the rest is told to come again; then comes kill -9."""
+    path = tmp_path / "s.duckdb"
+    flood = Flood()
+    limits = httpx.Limits(max_connections=None)
+    with serve_process(path) as (process, notice):
+        target = notice["otlp_grpc"].removeprefix("http://")
+        channels = [grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(CHANNELS)]
+        async with (
+            httpx.AsyncClient(timeout=10, trust_env=False, limits=limits) as sending,
+            httpx.AsyncClient(base_url=notice["url"], timeout=10, trust_env=False) as pages,
+        ):
+            asking = asyncio.create_task(ask(pages, process.pid))
+            senders = [flood.over_grpc(channel) for channel in channels for _ in range(CALLS)]
+            senders += [flood.over_http(sending, f"{notice['otlp_http']}/v1/traces") for _ in range(OVER_HTTP)]
+            await asyncio.gather(*senders)
+            asking.cancel()
+            answers, most_mb = await asking
+        process.kill()
+        for channel in channels:
+            await channel.close()
+    with Store.open(path) as store:
+        ledger = store.query("select reason, sum(requests) as n from ingest where reason <> 'accepted' group by 1")
+    stored = counted(path, [*flood.acknowledged])
+    print(json.dumps([flood.refused, len(flood.acknowledged), answers, most_mb, ledger.to_pylist()], default=str))
+
+    assert flood.acknowledged
+    assert flood.refused.keys() == {"grpc UNAVAILABLE", "http 503"}
+    assert stored == {number: (spans, spans) for number, spans in flood.acknowledged.items()}
+    assert answers
+    assert most_mb < MOST_MB
