@@ -9,11 +9,12 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import uvicorn
@@ -125,7 +126,7 @@ async def showing(url: str, doors: Doors) -> AsyncIterator[str]:
             figures=watch.figures,
             receives=False,
         )
-        async with _http(look, pages, _encryption(doors, senders=False)), watch.running():
+        async with _http(look, pages, _context(doors, senders=False)), watch.running():
             yield address
 
 
@@ -146,8 +147,8 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
             )
             take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
             async with (
-                _http(take, http, _encryption(doors, senders=True)),
-                _http(look, pages, _encryption(doors, senders=False)),
+                _http(take, http, _context(doors, senders=True)),
+                _http(look, pages, _context(doors, senders=False)),
                 watch.running(),
             ):
                 yield Addresses(
@@ -170,9 +171,9 @@ def _watch(store: "Store | Cluster", doors: Doors, url: str) -> Watch:
 
 
 @asynccontextmanager
-async def _http(app: ASGIApp, listener: socket.socket, encryption: Mapping[str, Any]) -> AsyncIterator[None]:
+async def _http(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
     """Serve an ASGI application on a listening socket until the end of the block."""
-    server = _Server(server_config(app, timeout_graceful_shutdown=int(GRACE_S), **encryption))
+    server = _Server(server_config(app, tls=tls, timeout_graceful_shutdown=int(GRACE_S)))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await server.begun.wait()
@@ -238,8 +239,8 @@ def _announced(store_path: Path, addresses: Addresses, tls: Tls | None) -> Itera
         notice.unlink(missing_ok=True)
 
 
-def _encryption(doors: Doors, *, senders: bool) -> Mapping[str, Any]:
-    return doors.tls.settings(senders=senders) if doors.tls else {}
+def _context(doors: Doors, *, senders: bool) -> ssl.SSLContext | None:
+    return doors.tls.context(senders=senders) if doors.tls else None
 
 
 def _refuse_strangers(doors: Doors) -> None:

@@ -107,7 +107,8 @@ def attempt(body: bytes) -> list[otlp.Decoded]:
     unfolded = outcome(inflated, body)
     if len(body) % 8 == 0:  # one in eight is also packed, whole and cut
         outcome(inflated, gzip.compress(body, 1))
-        outcome(cut_short, body)
+        if isinstance(outcome(cut_short, body), otlp.Decoded):
+            raise AssertionError("gzip without its end was taken")
     counted(body)
     return [end for end in (protobuf, text, unfolded) if isinstance(end, otlp.Decoded)]
 
@@ -183,7 +184,10 @@ class Kept:
         self._store.tend(now=True)
         if wrong := [check.name for check in verify(self._store) if not check.passed]:
             raise AssertionError(f"{', '.join(wrong)}: not as defined")
-        return int(self._store.info()["spans"])
+        spans = int(self._store.info()["spans"])
+        if spans != self._spans:
+            raise AssertionError(f"{self._spans:,} spans were stored, and {spans:,} are there")
+        return spans
 
 
 def main(count: int, seed: int) -> int:

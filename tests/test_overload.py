@@ -1,7 +1,6 @@
 """A server that is sent far more than it can take says so early, answers its pages, and loses and doubles nothing."""
 
 import asyncio
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,6 +22,8 @@ SECONDS = 5.0
 CHANNELS, CALLS = 14, 24
 """More than the 256 requests that are let in at once; fewer on a connection than HTTP/2 lets in."""
 OVER_HTTP = 300
+PATIENCE_S = 30
+"""Three times that of an SDK: this machine may be slow, and its senders share it."""
 MOST_MB = 2000
 
 
@@ -32,6 +33,7 @@ class Flood:
     def __init__(self) -> None:
         self.acknowledged: dict[int, int] = {}
         self.refused: Counter[str] = Counter()
+        self.delays: set[int] = set()
         self._stream = Stream(faster=5000)
         self._number = 0
         self._until = time.monotonic() + SECONDS
@@ -45,12 +47,11 @@ class Flood:
         while time.monotonic() < self._until:
             number, body, spans = self._next()
             try:
-                await channel.unary_unary(EXPORT)(body, timeout=10)
+                await channel.unary_unary(EXPORT)(body, timeout=PATIENCE_S)
             except grpc.aio.AioRpcError as error:
                 self.refused[f"grpc {error.code().name}"] += 1
-                trailer = dict(error.trailing_metadata() or ())
-                delay = error_details_pb2.RetryInfo.FromString(bytes(trailer["google.rpc.retryinfo-bin"])).retry_delay
-                assert 1 <= delay.seconds <= 2
+                trailer = dict(error.trailing_metadata() or ()).get("google.rpc.retryinfo-bin", b"")
+                self.delays.add(error_details_pb2.RetryInfo.FromString(bytes(trailer)).retry_delay.seconds)
                 await asyncio.sleep(0.1)
             else:
                 self.acknowledged[number] = spans
@@ -64,7 +65,7 @@ class Flood:
                 self.acknowledged[number] = spans
             else:
                 self.refused[f"http {answer.status_code}"] += 1
-                assert answer.headers["retry-after"] in ("1", "2")
+                self.delays.add(int(answer.headers["retry-after"]))
                 await asyncio.sleep(0.1)
 
 
@@ -91,8 +92,8 @@ async def test_overload(tmp_path: Path) -> None:
         target = notice["otlp_grpc"].removeprefix("http://")
         channels = [grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(CHANNELS)]
         async with (
-            httpx.AsyncClient(timeout=10, trust_env=False, limits=limits) as sending,
-            httpx.AsyncClient(base_url=notice["url"], timeout=10, trust_env=False) as pages,
+            httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, limits=limits) as sending,
+            httpx.AsyncClient(base_url=notice["url"], timeout=PATIENCE_S, trust_env=False) as pages,
         ):
             asking = asyncio.create_task(ask(pages, process.pid))
             senders = [flood.over_grpc(channel) for channel in channels for _ in range(CALLS)]
@@ -104,12 +105,15 @@ async def test_overload(tmp_path: Path) -> None:
         for channel in channels:
             await channel.close()
     with Store.open(path) as store:
-        ledger = store.query("select reason, sum(requests) as n from ingest where reason <> 'accepted' group by 1")
+        ledger = store.query(
+            "select transport, sum(requests)::int as n from ingest where reason = 'overloaded' group by 1 order by 1"
+        ).to_pylist()
     stored = counted(path, [*flood.acknowledged])
-    print(json.dumps([flood.refused, len(flood.acknowledged), answers, most_mb, ledger.to_pylist()], default=str))
 
     assert flood.acknowledged
     assert flood.refused.keys() == {"grpc UNAVAILABLE", "http 503"}
+    assert flood.delays <= {1, 2}
+    assert [row["transport"] for row in ledger] == ["grpc", "http/protobuf"]
     assert stored == {number: (spans, spans) for number, spans in flood.acknowledged.items()}
     assert answers
     assert most_mb < MOST_MB

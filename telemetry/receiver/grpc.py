@@ -15,12 +15,11 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc import code_pb2
 
-from telemetry.errors import ServerError, TelemetryError
+from telemetry.errors import Overloaded, ServerError, TelemetryError
 from telemetry.receiver.answers import Refusal, answer_to
 from telemetry.receiver.body import Body
-from telemetry.receiver.intake import Intake, Limits, Writer
+from telemetry.receiver.intake import Intake, Limits, Writer, incomplete
 from telemetry.receiver.tls import Tls
 
 _log = logging.getLogger(__name__)
@@ -153,12 +152,14 @@ async def _body(
         Overloaded: there is no room for it now.
         DecodeError: it is not the gzip that it says it is.
     """
+    begun = False
     try:
         async with intake.arriving():
+            begun = True
             message = await _only(messages)
             hold(len(message))
-    except asyncio.CancelledError:
-        intake.refused("grpc", _incomplete(), agent)  # gRPC refuses what is too large by itself, or the sender left
+    except asyncio.CancelledError:  # gRPC refuses what is too large by itself, or the sender left
+        intake.refused("grpc", incomplete() if begun else Overloaded("the sender left while it waited"), agent)
         raise
     if not message.startswith(_GZIP):
         return message
@@ -180,13 +181,8 @@ async def _only(messages: AsyncIterator[bytes]) -> bytes:
     await asyncio.wait([reading])
     message = reading.result()
     if message is None:
-        raise _incomplete()
+        raise incomplete()
     return message
-
-
-def _incomplete() -> Refusal:
-    message = "the call ended before its message, or the message is too large"
-    return Refusal(400, code_pb2.INVALID_ARGUMENT, message, reason="incomplete or too large")
 
 
 _reading: Final = set[asyncio.Future[bytes | None]]()

@@ -10,6 +10,7 @@ keeps out pages that rebind their host name to this address.
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from telemetry.errors import TelemetryError
 from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
 from telemetry.receiver.body import Body, too_large
-from telemetry.receiver.intake import Intake, Limits, Transport, Writer
+from telemetry.receiver.intake import Intake, Limits, Transport, Writer, incomplete
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
@@ -72,12 +73,18 @@ def otlp_app(
     return app
 
 
-def server_config(app: ASGIApp, limits: Limits | None = None, **settings: Any) -> uvicorn.Config:
-    """The uvicorn settings of OTLP/HTTP; `settings` are uvicorn's own, such as `ssl_certfile`."""
-    chosen = limits or Limits()
+def server_config(
+    app: ASGIApp, limits: Limits | None = None, *, tls: ssl.SSLContext | None = None, **settings: Any
+) -> uvicorn.Config:
+    """The uvicorn settings of OTLP/HTTP.
+
+    Args:
+        tls: None means plain text.
+        settings: uvicorn's own; not those of TLS, which would count no connection before it has greeted.
+    """
     return uvicorn.Config(
         app,
-        http=_timed(chosen),
+        http=_timed(limits or Limits(), tls),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -108,8 +115,9 @@ class _Door:
     async def _take(self, request: Request, signal: Signal) -> Response:
         try:
             return await self._answer(request, signal)
-        except ClientDisconnect:
-            raise  # nobody is there to be answered, and nothing was taken
+        except ClientDisconnect:  # nobody is there to be answered
+            self._intake.refused(_transport(request), incomplete(), request.headers.get("user-agent"))
+            raise
         except Exception as error:
             if not isinstance(error, (Refusal, TelemetryError)):
                 _log.exception("a request failed")
@@ -220,25 +228,56 @@ async def _error(request: Request, error: Exception) -> Response:
     return Response(encoded(answer.status, encoding), answer.http_status, headers)
 
 
-def _timed(limits: Limits) -> type[asyncio.Protocol]:
-    """An HTTP protocol that closes connections whose request does not arrive in time.
+def _timed(limits: Limits, tls: ssl.SSLContext | None) -> type[asyncio.Protocol]:
+    """An HTTP protocol that counts connections, and closes those whose greeting or request does not arrive in time.
 
     uvicorn limits only the time between requests: a sender that drips its headers, or the rest of a refused body,
-    would hold its connection for ever.
+    would hold its connection for ever. With TLS it would not know of a connection before its greeting is over.
     """
 
     class Timed(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
         _phase: Any = None
+        _greeting: asyncio.Task[None] | None = None
+        _early: bytes | None = None
+        _lost = False
 
         def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > limits.max_connections:
+            if len(self.connections) >= limits.max_connections:
+                self.transport = transport
                 transport.abort()
-                return
+            elif tls:
+                transport.pause_reading()
+                self.transport = transport
+                self.connections.add(self)
+                self._early = b""
+                self._greeting = self.loop.create_task(self._greet(transport, tls))
+            else:
+                self._begin(transport)
+
+        async def _greet(self, transport: Any, context: ssl.SSLContext) -> None:
+            try:
+                encrypted = await self.loop.start_tls(
+                    transport, self, context, server_side=True, ssl_handshake_timeout=limits.header_s
+                )
+            except Exception:  # a sender that does not speak TLS, shows no certificate, or is gone
+                self.connections.discard(self)
+                transport.abort()
+            else:
+                if not self._lost:
+                    self._begin(encrypted)
+
+        def _begin(self, transport: Any) -> None:
+            super().connection_made(transport)
             self._watch()
+            early, self._early = self._early, None
+            if early:
+                self.data_received(early)
 
         def data_received(self, data: bytes) -> None:
+            if self._early is not None:  # what came with the last of the greeting
+                self._early += data
+                return
             super().data_received(data)
             self._watch()
 
@@ -247,6 +286,7 @@ def _timed(limits: Limits) -> type[asyncio.Protocol]:
             self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            self._lost = True
             super().connection_lost(exc)
             self._set(None, None)
 

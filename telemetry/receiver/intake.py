@@ -34,7 +34,9 @@ Transport = Literal["grpc", "http/protobuf", "http/json"]
 _Answer = asyncio.Future[Decoded | Exception]
 
 _LEAST_QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""May always be under way, and half of it is so much that its time tells how fast requests go through."""
+"""May always wait to be stored: a second or two of work."""
+_MEASURE_S: Final = 1.0
+"""Of work without a pause: so long tells how fast it goes."""
 DECODE_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 """Of bodies that are decoded as one: some 15,000 spans, 50 ms. A larger body is decoded alone."""
 
@@ -74,7 +76,7 @@ class Limits:
     max_bytes: int = 256 * 1024 * 1024
     """Of bodies at once: four of the largest."""
     queue_s: float = 2.5
-    """Of work at once, as fast as it went lately: who waits longer is given up by its sender and comes again."""
+    """Of work that waits, as fast as it went lately: who waited longer would be given up by its sender."""
     header_s: float = 10.0
     """For a request's headers to arrive."""
     max_messages: int = 8
@@ -82,11 +84,11 @@ class Limits:
     body_s: float = 30.0
     """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
     slow_s: float = 2.0
-    """After which a body that still arrives gives way to one that has waited as long, where none came to its end."""
+    """After which a body that still arrives gives way to one that has waited as long, one body each so many seconds."""
     place_s: float = 4.0
     """For a place to arrive in: Collectors give up after five seconds."""
     max_connections: int = 1000
-    """An idle one costs some 30 KB."""
+    """An idle one costs some 30 KB, and 300 KB over HTTPS."""
 
 
 class Intake:
@@ -117,7 +119,10 @@ class Intake:
         self._coming = 0
         self._arriving: dict[asyncio.Timeout, float] = {}
         self._moved = 0.0
-        self._bytes_per_s = self.limits.max_body_bytes / self.limits.queue_s
+        self._work_bytes = 0
+        self._work_bytes_per_s = 0.0
+        self._done_bytes = 0
+        self._busy_since = 0.0
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
@@ -158,9 +163,7 @@ class Intake:
 
         def take(count: int) -> None:
             nonlocal taken
-            most = min(self.limits.max_bytes, max(_LEAST_QUEUE_BYTES, self.limits.queue_s * self._bytes_per_s))
-            alone = self._bytes == taken  # then it may be as large as any
-            if self._bytes + count > (self.limits.max_bytes if alone else most):
+            if self._bytes + count > self.limits.max_bytes:
                 raise Overloaded(f"{self._bytes} bytes of requests are under way; send this one again later")
             self._bytes += count
             taken += count
@@ -210,7 +213,6 @@ class Intake:
             async with clock:
                 self._arriving[clock] = now()
                 yield
-                self._moved = now()
         except TimeoutError as error:
             if not clock.expired():
                 raise
@@ -220,7 +222,7 @@ class Intake:
             self._arriving.pop(clock, None)
 
     def _make_way(self) -> None:
-        """Turn out the body that has arrived for longest, if that is long; none where waiting helps.
+        """Turn out the body that has arrived for longest, if that is long.
 
         One at a time: where the network is slow for all of them, the others come to their end.
         """
@@ -247,19 +249,38 @@ class Intake:
             PayloadTooLarge: it is too large when decoded.
             Overloaded: it cannot be stored now.
         """
-        before, began = self._bytes, time.monotonic()
-        decoded = await self._decoded(Undecoded(body, encoding == "json", self._clock()))
-        for rejection in decoded.rejected:
-            self._writer.refuse(transport, rejection.reason, rejection.count, _example(agent, rejection.example))
-        if decoded.table.num_rows:
-            await self._writer.submit(decoded.table, transport)
-            self._learn(before, time.monotonic() - began)
+        with self._work(len(body)):
+            try:
+                decoded = await self._decoded(Undecoded(body, encoding == "json", self._clock()))
+            except asyncio.CancelledError:
+                self._writer.refuse(transport, "left before it was stored", 0, _example(agent))
+                raise
+            for rejection in decoded.rejected:
+                self._writer.refuse(transport, rejection.reason, rejection.count, _example(agent, rejection.example))
+            if decoded.table.num_rows:
+                await self._writer.submit(decoded.table, transport)
         return traces_response(decoded.rejected)
 
-    def _learn(self, count: int, took_s: float) -> None:
-        """Note how fast requests go through: so many bytes, all that were under way with one, took that long."""
-        if count >= _LEAST_QUEUE_BYTES / 2 and (took_s > 1 or count > took_s * self._bytes_per_s):
-            self._bytes_per_s = count / took_s
+    @contextmanager
+    def _work(self, count: int) -> Iterator[None]:
+        """Let a whole body in, whatever its size, unless so much waits that its turn would come too late.
+
+        Measures how fast work is done while there is some.
+        """
+        if self._work_bytes > max(_LEAST_QUEUE_BYTES, self.limits.queue_s * self._work_bytes_per_s):
+            raise Overloaded(f"{self._work_bytes} bytes of requests wait to be stored; send this one again later")
+        if not self._work_bytes:
+            self._done_bytes, self._busy_since = 0, time.monotonic()
+        self._work_bytes += count
+        try:
+            yield
+        finally:
+            self._work_bytes -= count
+            self._done_bytes += count
+            took_s = time.monotonic() - self._busy_since
+            if took_s >= _MEASURE_S:
+                self._work_bytes_per_s = self._done_bytes / took_s
+                self._done_bytes, self._busy_since = 0, time.monotonic()
 
     async def not_kept(
         self,
@@ -277,9 +298,10 @@ class Intake:
         Raises:
             DecodeError: the body is unreadable.
         """
-        async with self._thread:
-            work = asyncio.get_running_loop().run_in_executor(None, not_kept_response, signal, body, encoding)
-            await ended(work)
+        with self._work(len(body)):
+            async with self._thread:
+                work = asyncio.get_running_loop().run_in_executor(None, not_kept_response, signal, body, encoding)
+                await ended(work)
         response, count = work.result()
         if count:
             self._writer.refuse(transport, f"{signal} are not kept", count, _example(agent))
@@ -349,6 +371,12 @@ def _example(agent: str | None, text: str | None = None) -> str | None:
     """What a row of the ledger says of one request: who sent it, and what was wrong."""
     name = "".join(letter for letter in (agent or "")[:_MAX_AGENT] if letter.isprintable())
     return ": ".join(part for part in (name, (text or "")[:_MAX_EXAMPLE]) if part) or None
+
+
+def incomplete() -> Refusal:
+    """The refusal of a body whose sender left, or that the transport itself would not take."""
+    message = "the request ended before its body, or the body is too large"
+    return Refusal(400, code_pb2.INVALID_ARGUMENT, message, reason="incomplete or too large")
 
 
 def _too_slow(after_s: float, waited_for: bool) -> Refusal:

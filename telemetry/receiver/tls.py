@@ -57,15 +57,6 @@ class Tls:
             require_client_auth=self.client_ca is not None,
         )
 
-    def settings(self, *, senders: bool) -> dict[str, Any]:
-        """uvicorn's settings.
-
-        Raises:
-            UsageError: as `context`.
-        """
-        context = self.context(senders=senders)
-        return {"ssl_context_factory": lambda _config, _default: context}
-
 
 def _no_passphrase() -> str:
     raise ValueError("the key has a passphrase; give a key without one, readable by the server alone")

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ class Peer:
 def main() -> dict[str, Any]:
     install()
     stream = Stream()
-    figures: dict[str, Any] = {"versions": VERSIONS | {"rotel": "of the lock"}, "seconds": SECONDS, "senders": SENDERS}
+    figures: dict[str, Any] = {
+        "versions": VERSIONS | {"rotel": version("rotel")},
+        "seconds": SECONDS,
+        "senders": SENDERS,
+    }
     for name, start in (("ours", ours), ("phoenix", phoenix), ("rotel and chDB", rotel_and_chdb)):
         with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as peer:
             figures[name] = measured(peer, stream)

@@ -1,7 +1,6 @@
 """Requests are decoded beside the event loop, those that wait together as one, and counted while they need memory."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -158,36 +157,57 @@ async def test_no_place_comes_free() -> None:
     assert ended == ["whole", "Overloaded"]
 
 
-async def test_no_body_gives_way_while_others_end() -> None:
-    """Where places come free, a slow body keeps its own."""
-    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.1))
-    slow = asyncio.create_task(arrive(door, 0.5))
+async def test_a_slow_body_keeps_its_place() -> None:
+    """Where nobody waits long, a slow body takes the time that it needs."""
+    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.2))
+    slow = asyncio.create_task(arrive(door, 0.6))
     await asyncio.sleep(0)
-    ended = await asyncio.gather(*(arrive(door, 0.03) for _ in range(12)))
+    ended = [await arrive(door, 0.05) for _ in range(10)]
 
     assert {*ended, await slow} == {"whole"}
 
 
-def test_no_more_than_is_soon_done() -> None:
-    """What is let in is some seconds of work, as fast as it goes; one body alone may be as large as any."""
-    door, mb = Intake(KeptSpans()), 1024 * 1024
+async def test_no_more_than_is_soon_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies of any size are let in until so much waits that the next would wait long, as fast as it went lately."""
+    writer = KeptSpans()
+    writer.held.clear()
+    door = Intake(writer)
+    body = GOOD + b"\x9a\x06" + b"\x80\x80\x80\x03" + bytes(6 * 1024 * 1024)  # a field that nobody knows
 
-    def together(*sizes: int) -> None:
-        with contextlib.ExitStack() as stack:
-            for size in sizes:
-                stack.enter_context(door.room())(size)
+    async def let_in(count: int) -> tuple[list[asyncio.Task[Any]], bool]:
+        sent = [asyncio.create_task(door.traces(body, "protobuf", "grpc")) for _ in range(count)]
+        await asyncio.wait(sent, timeout=0.1)
+        return sent, any(task.done() for task in sent)
 
-    together(30 * mb, 30 * mb)
-    door._learn(30 * mb, 10)
-    together(64 * mb)
-    together(8 * mb, 8 * mb)
-    with pytest.raises(Overloaded):
-        together(10 * mb, 10 * mb)
-    door._learn(10 * mb, 0.5)
+    sent, refused = await let_in(3)
+    more, refused_more = await let_in(1)
+    monkeypatch.setattr(intake, "_MEASURE_S", 0.0)
+    writer.held.set()
+    await asyncio.gather(*sent)
+    writer.held.clear()
+    many, refused_many = await let_in(8)
+    writer.held.set()
+    await asyncio.gather(*many)
 
-    together(24 * mb, 24 * mb)
-    with pytest.raises(Overloaded):
-        together(26 * mb, 26 * mb)
+    assert [refused, refused_more, refused_many] == [False, True, False]
+    assert isinstance(more[0].exception(), Overloaded)
+    assert len(writer.tables) == 11
+
+
+async def test_who_leaves_before_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose sender leaves while it is decoded is written down, by the program that sent it."""
+    writer = KeptSpans()
+    door, held = Intake(writer), Held()
+    monkeypatch.setattr(intake, "decode_together", held)
+    gone = asyncio.create_task(door.traces(GOOD, "protobuf", "grpc", "sdk/1"))
+    await held.entered.wait()
+    gone.cancel()
+    held.let.set()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+    assert writer.refused == [("grpc", "left before it was stored", 0)]
+    assert writer.examples == ["sdk/1"]
 
 
 def test_the_event_loop_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,12 @@ from cryptography.hazmat.primitives import serialization
 
 from telemetry import traces
 from telemetry.errors import UsageError
+from telemetry.receiver.intake import Limits
 from telemetry.receiver.tls import Tls
 from telemetry.serve import Addresses, Doors, serving
 from telemetry.source import notice_path, opened, send
 from tests.support.otlp import request, span
+from tests.support.receiving import KeptSpans, receiving
 from tests.support.spans import attempt, table
 
 pytestmark = pytest.mark.real
@@ -141,6 +143,24 @@ async def test_senders_show_a_certificate(tmp_path: Path, issued: Issued) -> Non
             assert (await client.get(f"{addresses.pages}/api/health")).status_code == 200
 
 
+async def test_silent_connections(issued: Issued) -> None:
+    """Connections that never greet count from the first, and end when their time is up; then others come in."""
+    context = issued.tls.context(senders=True)
+    async with receiving(KeptSpans(), limits=Limits(max_connections=2, header_s=0.5), tls=context) as ports:
+        silent = [await asyncio.open_connection("127.0.0.1", ports.http) for _ in range(3)]
+        async with asyncio.timeout(5):
+            refused = await silent[2][0].read()
+            assert not silent[0][0].at_eof()
+            ended = [await reader.read() for reader, _ in silent[:2]]
+        async with httpx.AsyncClient(verify=issued.trusting(), trust_env=False) as client:
+            answer = await client.post(f"https://127.0.0.1:{ports.http}/v1/traces", content=BODY, headers=PROTOBUF)
+        for _, writer in silent:
+            writer.close()
+
+    assert [refused, *ended] == [b"", b"", b""]
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("wrong", ["missing", "garbage", "other key", "passphrase", "client ca"])
 def test_files_that_cannot_be_used(tmp_path: Path, issued: Issued, wrong: str) -> None:
     """A file that is missing, broken, locked or of another certificate is named before a door opens."""
@@ -153,7 +173,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, issued: Issued, wrong: str) -
         bad.write_bytes(issued.sender_key.read_bytes() if wrong == "other key" else b"nothing")
     tls = replace(issued.tls, client_ca=bad) if wrong == "client ca" else replace(issued.tls, key=bad)
 
-    for use in (lambda: tls.settings(senders=True), tls.credentials):
+    for use in (lambda: tls.context(senders=True), tls.credentials):
         with pytest.raises(UsageError, match="cannot use") as caught:
             use()
         assert "bad.pem" in caught.value.message
