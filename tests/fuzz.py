@@ -21,7 +21,7 @@ import pyarrow as pa
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import otlp, parts, scanner
 from telemetry.receiver.body import Inflate
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from tests.support.otlp import RECEIVED_NS, Request, attribute, request, span, to_json

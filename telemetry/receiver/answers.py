@@ -69,6 +69,12 @@ WRONG_TOKEN: Final = (
 )
 
 
+def incomplete() -> Refusal:
+    """The refusal of a body whose sender left, or that the transport itself would not take."""
+    message = "the request ended before its body, or the body is too large"
+    return Refusal(400, code_pb2.INVALID_ARGUMENT, message, reason="incomplete or too large")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A refused request, for both transports."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 
 _INFLATE_STEP: Final = 1024 * 1024
 """Bytes that are made before others get their turn: about 3 ms."""

@@ -17,9 +17,10 @@ import grpc
 from google.protobuf.message import Message
 
 from telemetry.errors import Overloaded, ServerError, TelemetryError
-from telemetry.receiver.answers import Refusal, answer_to
+from telemetry.receiver.answers import Refusal, answer_to, incomplete
 from telemetry.receiver.body import Body
-from telemetry.receiver.intake import Intake, Limits, Writer, incomplete
+from telemetry.receiver.intake import Intake, Writer
+from telemetry.receiver.room import Limits, Room
 from telemetry.receiver.tls import Tls
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ async def serve(
         UsageError: the certificate cannot be used.
     """
     limits = limits or Limits()
-    intake = Intake(writer, tokens=tokens, limits=limits, at_once=limits.max_messages)
+    intake = Intake(writer, Room(limits, limits.max_messages), tokens=tokens)
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limits.max_body_bytes),
@@ -123,7 +124,7 @@ def _export(
         agent = headers.get("user-agent")
         try:
             intake.admit(headers.get("authorization"))
-            with intake.room() as hold:
+            with intake.room.request() as hold:
                 body = await _body(messages, intake, hold, agent)
                 return (await take(body, agent)).SerializeToString()
         except Exception as error:
@@ -154,7 +155,7 @@ async def _body(
     """
     begun = False
     try:
-        async with intake.arriving():
+        async with intake.room.arriving():
             begun = True
             message = await _only(messages)
             hold(len(message))
@@ -163,7 +164,7 @@ async def _body(
         raise
     if not message.startswith(_GZIP):
         return message
-    body = Body(intake.limits, hold, gzip=True)
+    body = Body(intake.room.limits, hold, gzip=True)
     await body.add(message)
     return body.whole()
 

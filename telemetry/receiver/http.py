@@ -29,9 +29,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetry.errors import TelemetryError
-from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded
+from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded, incomplete
 from telemetry.receiver.body import Body, too_large
-from telemetry.receiver.intake import Intake, Limits, Transport, Writer, incomplete
+from telemetry.receiver.intake import Intake, Transport, Writer
+from telemetry.receiver.room import Limits, Room
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPES: Final[dict[str, Encoding]] = {"application/x-protobuf": "protobuf", "application/json": "json"}
@@ -47,7 +48,7 @@ def otlp_app(
         tokens: any one of them opens the door; none means that everyone who reaches it may send.
         origins: pages that may send from a browser, such as `https://kiosk.example`; `*` means all.
     """
-    door = _Door(Intake(writer, tokens=tokens, limits=limits), frozenset(origins))
+    door = _Door(Intake(writer, Room(limits or Limits()), tokens=tokens), frozenset(origins))
     cors = Middleware(
         CORSMiddleware,
         # A star in the answer would not do for sendBeacon, which sends credentials: name the origin that asks.
@@ -142,7 +143,7 @@ class _Door:
         self._refuse_strange_pages(request.headers.get("origin"))
         self._intake.admit(request.headers.get("authorization"))
         encoding = request_encoding(request.headers.get("content-type"))
-        with self._intake.room() as take:
+        with self._intake.room.request() as take:
             body = await _body(request, self._intake, take)
             transport, agent = _transport(request), request.headers.get("user-agent")
             if signal == "traces":
@@ -202,10 +203,10 @@ async def _body(request: Request, intake: Intake, take: Callable[[int], None]) -
             reason="other content encoding",
         )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > intake.limits.max_body_bytes:
-        raise too_large(int(declared), intake.limits)
-    body = Body(intake.limits, take, gzip=coding.endswith("gzip"))
-    async with intake.arriving():
+    if declared.isdecimal() and int(declared) > intake.room.limits.max_body_bytes:
+        raise too_large(int(declared), intake.room.limits)
+    body = Body(intake.room.limits, take, gzip=coding.endswith("gzip"))
+    async with intake.room.arriving():
         async for chunk in request.stream():
             await body.add(chunk)
     return body.whole()

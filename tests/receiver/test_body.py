@@ -8,7 +8,7 @@ import pytest
 
 from telemetry.errors import Overloaded, PayloadTooLarge
 from telemetry.receiver.body import _INFLATE_STEP, Body, Inflate
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 
 NOISE = random.Random(1).randbytes(3_000_000)
 

@@ -21,7 +21,7 @@ from telemetry.errors import DecodeError, Overloaded, ServerError
 from telemetry.receiver import intake
 from telemetry.receiver.answers import _NOT_KEPT, not_kept_response
 from telemetry.receiver.grpc import serve
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 from telemetry.receiver.scanner import Undecoded, decode_together
 from telemetry.receiver.tls import Tls
 from tests.receiver.test_intake import Held

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp
 from telemetry.errors import Overloaded, StoreError
 from telemetry.receiver.answers import _NOT_KEPT, answer_to, encoded, traces_response
 from telemetry.receiver.http import otlp_app
-from telemetry.receiver.intake import Intake, Limits
+from telemetry.receiver.intake import Intake
 from telemetry.receiver.otlp import Rejection
+from telemetry.receiver.room import Limits
 from tests.support.otlp import request, span, to_json
 from tests.support.receiving import KeptSpans
 

@@ -9,8 +9,8 @@ import pytest
 
 from telemetry.errors import DecodeError, Overloaded
 from telemetry.receiver import intake, scanner
-from telemetry.receiver.answers import Refusal
-from telemetry.receiver.intake import Intake, Limits
+from telemetry.receiver.intake import Intake
+from telemetry.receiver.room import Limits, Room
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans
 
@@ -104,13 +104,13 @@ async def test_room_until_nothing_works_on_it(
     monkeypatch: pytest.MonkeyPatch, signal: Literal["traces", "logs"], body: bytes
 ) -> None:
     """A body that a thread works on is counted until that ends, however often its sender leaves."""
-    door = Intake(KeptSpans(), limits=Limits(max_requests=2, max_bytes=len(body)))
+    door = Intake(KeptSpans(), Room(Limits(max_requests=2, max_bytes=len(body))))
     name = "decode_together" if signal == "traces" else "not_kept_response"
     held = Held(getattr(intake, name))
     monkeypatch.setattr(intake, name, held)
 
     async def send() -> Any:
-        with door.room() as take:
+        with door.room.request() as take:
             take(len(body))
             if signal == "traces":
                 return await door.traces(body, "protobuf", "grpc")
@@ -127,71 +127,8 @@ async def test_room_until_nothing_works_on_it(
     with pytest.raises(asyncio.CancelledError):
         await gone
 
-    with door.room() as take:
+    with door.room.request() as take:
         take(len(body))
-
-
-async def arrive(door: Intake, seconds: float) -> str:
-    """Have a body arrive for so long; says how that ended."""
-    try:
-        async with door.arriving():
-            await asyncio.sleep(seconds)
-    except (Refusal, Overloaded) as error:
-        return type(error).__name__
-    return "whole"
-
-
-async def test_one_slow_body_gives_way_at_a_time() -> None:
-    """Where two wait for the places of two slow bodies, the older of these gives way to who waited first."""
-    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.2))
-    ended = await asyncio.gather(*(arrive(door, seconds) for seconds in (9, 0.3, 0, 0)))
-
-    assert ended == ["Refusal", "whole", "whole", "whole"]
-
-
-async def test_no_place_comes_free() -> None:
-    """Who waits for a place in vain is told to come again before its sender gives up."""
-    door = Intake(KeptSpans(), at_once=1, limits=Limits(place_s=0.1))
-    ended = await asyncio.gather(arrive(door, 0.3), arrive(door, 0))
-
-    assert ended == ["whole", "Overloaded"]
-
-
-async def test_a_slow_body_keeps_its_place() -> None:
-    """Where nobody waits long, a slow body takes the time that it needs."""
-    door = Intake(KeptSpans(), at_once=2, limits=Limits(slow_s=0.2))
-    slow = asyncio.create_task(arrive(door, 0.6))
-    await asyncio.sleep(0)
-    ended = [await arrive(door, 0.05) for _ in range(10)]
-
-    assert {*ended, await slow} == {"whole"}
-
-
-async def test_no_more_than_is_soon_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bodies of any size are let in until so much waits that the next would wait long, as fast as it went lately."""
-    writer = KeptSpans()
-    writer.held.clear()
-    door = Intake(writer)
-    body = GOOD + b"\x9a\x06" + b"\x80\x80\x80\x03" + bytes(6 * 1024 * 1024)  # a field that nobody knows
-
-    async def let_in(count: int) -> tuple[list[asyncio.Task[Any]], bool]:
-        sent = [asyncio.create_task(door.traces(body, "protobuf", "grpc")) for _ in range(count)]
-        await asyncio.wait(sent, timeout=0.1)
-        return sent, any(task.done() for task in sent)
-
-    sent, refused = await let_in(3)
-    more, refused_more = await let_in(1)
-    monkeypatch.setattr(intake, "_MEASURE_S", 0.0)
-    writer.held.set()
-    await asyncio.gather(*sent)
-    writer.held.clear()
-    many, refused_many = await let_in(8)
-    writer.held.set()
-    await asyncio.gather(*many)
-
-    assert [refused, refused_more, refused_many] == [False, True, False]
-    assert isinstance(more[0].exception(), Overloaded)
-    assert len(writer.tables) == 11
 
 
 async def test_who_leaves_before_it_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:

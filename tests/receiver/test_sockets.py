@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 from tests.receiver.test_grpc import EXPORT
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans, receiving

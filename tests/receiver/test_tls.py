@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from telemetry import traces
 from telemetry.errors import UsageError
-from telemetry.receiver.intake import Limits
+from telemetry.receiver.room import Limits
 from telemetry.receiver.tls import Tls
 from telemetry.serve import Addresses, Doors, serving
 from telemetry.source import notice_path, opened, send

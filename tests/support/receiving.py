@@ -11,7 +11,8 @@ import uvicorn
 
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
-from telemetry.receiver.intake import Limits, Writer
+from telemetry.receiver.intake import Writer
+from telemetry.receiver.room import Limits
 from telemetry.serve import listening
 
 
