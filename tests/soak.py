@@ -166,7 +166,7 @@ async def watch(pid: int, path: Path, seen: Seen, samples: list[dict[str, float]
         before, spans = spans, seen.acknowledged.total()
         sample = {
             "at_s": round(time.monotonic() - began),
-            "memory_mb": _memory_mb(pid),
+            "memory_mb": memory_mb(pid),
             "file_mb": _size_mb(path),
             "wal_mb": _size_mb(path.with_name(path.name + ".wal")),
             "spans_per_s": round((spans - before) / SAMPLE_S),
@@ -185,7 +185,7 @@ def _size_mb(path: Path) -> int:
         return 0
 
 
-def _memory_mb(pid: int) -> int:
+def memory_mb(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 

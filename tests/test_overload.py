@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2
 
 from telemetry.store.duck import Store
 from tests.receiver.test_grpc import EXPORT
-from tests.soak import _memory_mb, counted
+from tests.soak import counted, memory_mb
 from tests.support.stream import Stream
 from tests.test_serve import serve_process
 
@@ -77,7 +77,7 @@ async def ask(pages: httpx.AsyncClient, pid: int) -> tuple[int, int]:
             for asked in ("/api/health", "/api/reports/failure_rate?since=5m"):
                 (await pages.get(asked)).raise_for_status()
                 answers += 1
-            most_mb = max(most_mb, _memory_mb(pid))
+            most_mb = max(most_mb, memory_mb(pid))
             await asyncio.sleep(0.3)
     except asyncio.CancelledError:
         return answers, most_mb

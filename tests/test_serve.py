@@ -319,7 +319,8 @@ def test_rules_that_cannot_be_used_stop_the_start(tmp_path: Path, arguments: lis
     files["wrong"].write_text(RULES.partition("[[webhooks]]")[0].replace('"attempts"', '"attempt"'))
     given = [argument.format(**files) for argument in arguments]
 
-    said = telemetry("serve", "--store", str(tmp_path / "s.duckdb"), "--grpc-port", "0", "--http-port", "0", *given)
+    ports = ("--grpc-port", "0", "--http-port", "0", "--pages-port", "0")
+    said = telemetry("serve", "--store", str(tmp_path / "s.duckdb"), *ports, *given)
 
     assert said.returncode == 2
     assert message in said.stderr

@@ -48,7 +48,7 @@ def otlp_app(
         tokens: any one of them opens the door; none means that everyone who reaches it may send.
         origins: pages that may send from a browser, such as `https://kiosk.example`; `*` means all.
     """
-    door = _Door(Intake(writer, Room(limits or Limits()), tokens=tokens), frozenset(origins))
+    door = _Door(Intake(writer, Room(limits), tokens=tokens), frozenset(origins))
     cors = Middleware(
         CORSMiddleware,
         # A star in the answer would not do for sendBeacon, which sends credentials: name the origin that asks.
@@ -144,7 +144,7 @@ class _Door:
         self._intake.admit(request.headers.get("authorization"))
         encoding = request_encoding(request.headers.get("content-type"))
         with self._intake.room.request() as take:
-            body = await _body(request, self._intake, take)
+            body = await _body(request, self._intake.room, take)
             transport, agent = _transport(request), request.headers.get("user-agent")
             if signal == "traces":
                 answer = await self._intake.traces(body, encoding, transport, agent)
@@ -185,7 +185,7 @@ def request_encoding(content_type: str | None) -> Encoding:
     return encoding
 
 
-async def _body(request: Request, intake: Intake, take: Callable[[int], None]) -> bytes:
+async def _body(request: Request, room: Room, take: Callable[[int], None]) -> bytes:
     """Read and decompress a body as it arrives.
 
     Raises:
@@ -203,10 +203,10 @@ async def _body(request: Request, intake: Intake, take: Callable[[int], None]) -
             reason="other content encoding",
         )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > intake.room.limits.max_body_bytes:
-        raise too_large(int(declared), intake.room.limits)
-    body = Body(intake.room.limits, take, gzip=coding.endswith("gzip"))
-    async with intake.room.arriving():
+    if declared.isdecimal() and int(declared) > room.limits.max_body_bytes:
+        raise too_large(int(declared), room.limits)
+    body = Body(room.limits, take, gzip=coding.endswith("gzip"))
+    async with room.arriving():
         async for chunk in request.stream():
             await body.add(chunk)
     return body.whole()
@@ -244,12 +244,11 @@ def _timed(limits: Limits, tls: ssl.SSLContext | None) -> type[asyncio.Protocol]
         _lost = False
 
         def connection_made(self, transport: Any) -> None:
+            self.transport = transport
             if len(self.connections) >= limits.max_connections:
-                self.transport = transport
                 transport.abort()
             elif tls:
                 transport.pause_reading()
-                self.transport = transport
                 self.connections.add(self)
                 self._early = b""
                 self._greeting = self.loop.create_task(self._greet(transport, tls))
@@ -264,9 +263,9 @@ def _timed(limits: Limits, tls: ssl.SSLContext | None) -> type[asyncio.Protocol]
             except Exception:  # a sender that does not speak TLS, shows no certificate, or is gone
                 self.connections.discard(self)
                 transport.abort()
-            else:
-                if not self._lost:
-                    self._begin(encrypted)
+                return
+            if not self._lost:
+                self._begin(encrypted)
 
         def _begin(self, transport: Any) -> None:
             super().connection_made(transport)

@@ -25,7 +25,7 @@ from telemetry.receiver.answers import (
     traces_response,
 )
 from telemetry.receiver.otlp import Decoded
-from telemetry.receiver.room import Limits, Room
+from telemetry.receiver.room import Room
 from telemetry.receiver.scanner import Undecoded, decode_together
 from telemetry.threads import ended
 
@@ -77,7 +77,7 @@ class Intake:
             tokens: any one of them opens the door; none means that everyone who reaches it may send.
             clock: nanoseconds UTC.
         """
-        self.room = room or Room(Limits())
+        self.room = room or Room()
         self._writer = writer
         self._tokens = tuple(_digest(token) for token in tokens)
         self._clock = clock

@@ -50,15 +50,15 @@ class Limits:
 class Room:
     """What one transport has let in."""
 
-    def __init__(self, limits: Limits, at_once: int | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, at_once: int | None = None) -> None:
         """
         Args:
             at_once: how many bodies may arrive at once; None means all of the requests'.
         """
-        self.limits = limits
+        self.limits = limits or Limits()
         self._requests = 0
         self._bytes = 0
-        self._places = asyncio.Semaphore(at_once or limits.max_requests)
+        self._places = asyncio.Semaphore(at_once or self.limits.max_requests)
         self._coming = 0
         self._arriving: dict[asyncio.Timeout, float] = {}
         self._moved = 0.0
