@@ -130,9 +130,7 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         same = relation.source != "spans" or meant.get(name) == means[name]  # what the ledger held is gone
         connection.execute(relation.derived("stored.outdated") if same else relation.computed("stored.spans"))
         connection.execute("drop table stored.outdated")
-    for statement in relations.compute_ids():
-        connection.execute(statement)
-    for statement in relations.views():
+    for statement in (*relations.compute(), *relations.views()):
         connection.execute(statement)
     connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
     connection.execute("commit")

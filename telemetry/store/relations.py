@@ -1,4 +1,4 @@
-"""Say in SQL how `connections`, `verdicts`, `ids` and `steps` are kept up to date. Makes text; knows no database.
+"""Say in SQL how the relations of spans are kept up to date. Makes text; knows no database.
 
 The files in `queries/schema/` define each relation as a view over `spans`. Reading 100 million spans for every report
 would be slow, so the store keeps rows that are computed already, and four schemas tell them apart:
@@ -6,8 +6,9 @@ would be slow, so the store keeps rows that are computed already, and four schem
 - `stored`: what is on disk. Each commit writes one row, all its spans packed (`journal.py`), into `stored.journal_a` or
   `stored.journal_b`, and keeps them in memory as Arrow tables, where they wait.
   Now and then a journal is *folded*: its spans are inserted into `stored.spans`, what they say is merged into
-  `stored.connections` and `stored.steps`, and the journal is emptied, in one transaction. The ledger of requests goes
-  the same way, into `stored.ingest`. Only after a crash is a journal read.
+  `stored.connections` and `stored.steps`, the rows of `stored.sessions` and `stored.episodes` that this changes are
+  made anew (`grouped.py`), and the journal is emptied, in one transaction. The ledger of requests goes the same way,
+  into `stored.ingest`. Only after a crash is a journal read.
   `stored.ids` says when the attempt began that an id names: in the order of the ids' hashes, so that one is found in
   20 million by reading one row group. Folds append to `stored.ids_recent`, until so many are there that sorting pays.
 - `tail`: the rows of attempts that waiting spans touch, complete, in memory. The first query after a commit brings it
@@ -17,9 +18,6 @@ would be slow, so the store keeps rows that are computed already, and four schem
 - `temp`, of a reader's connection: what reports read, stored rows and the tail, and of spans those that wait; while
   nothing waits, the file's own views say the same and are planned sooner. Either must equal what the definitions say
   of `spans`; `telemetry store verify` compares.
-
-`sessions` and `episodes` group the rows of `connections` when they are asked for, and so are what these are: one of
-them in milliseconds, those of a week of 100 million spans in 0.2 s, and of all their 90 days in 4 to 5 s.
 
 It works because every column of a definition's inner select is a minimum, a maximum, a logical or, a count or a sum:
 such columns merge in any order and in any pieces. This file reads them from the definition, one a line.
@@ -36,6 +34,7 @@ from typing import Final
 
 from telemetry import settings
 from telemetry.errors import StoreError
+from telemetry.store.grouped import Grouped, merge
 
 SIDES: Final = ("a", "b")
 """Two journals, so that a fold can drop one while spans arrive in the other."""
@@ -54,12 +53,18 @@ _MERGE = {
 }
 _VERDICT: Final = ("rule", "owner", "certainty")
 """What `verdicts` adds to the columns of `connections`; kept in the same row."""
+_TRACE_HASH: Final = "trace_hash"
 _HASH: Final = re.compile(r"md5_number_lower\((\w+)_id\) % 4294967296")
 
 
 def definition(name: str) -> str:
     """The text of one file of `queries/schema/`."""
     return (_folder() / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _select(name: str) -> str:
+    """What a view is defined as."""
+    return definition(name).partition(f"create view {name} as\n")[2].rstrip().rstrip(";")
 
 
 def _folder() -> Path:
@@ -138,21 +143,28 @@ class Merged:
     def fold(self) -> list[str]:
         """Merge what waits into the rows that are kept, which are found by their places: see `_kept`."""
         arrived = self._rows(f"waiting_{self.source}", self._kept(f"stored.{self.name}", place=", rowid as place"))
-        listed, values = ", ".join(self._columns), ", ".join(f"arrived.{name}" for name in self._columns)
-        merge = (
-            f"merge into stored.{self.name} as kept using arrived on kept.rowid = arrived.place\n"
-            f"when matched then update set {', '.join(f'{name} = arrived.{name}' for name in self._columns)}\n"
-            f"when not matched then insert ({listed}) values ({values})"
-        )
-        ids = [f"insert into stored.ids_recent\n{_entries('arrived')}"] if self.name == "connections" else []
-        return [f"create or replace temp table arrived as\n{arrived}", merge, *ids, "drop table arrived"]
+        made = f"create or replace temp table arrived as\n{arrived}"
+        others = _follow() if self.name == "connections" else []
+        return [made, *others, merge(self.name, self._columns, "arrived"), "drop table arrived"]
 
     @property
     def _columns(self) -> list[str]:
         """Those of the rows that are kept."""
         derived = re.findall(r" as (\w+),?$", self.final, re.MULTILINE)
-        verdict = (*_VERDICT, *_hashes()) if self.name == "connections" else ()
-        return [*self.keys, *self.aggregates, *derived, *verdict]
+        verdict = _VERDICT if self.name == "connections" else ()
+        return [*self.keys, *self.aggregates, *derived, *verdict, *self._hashes]
+
+    @property
+    def _hashes(self) -> dict[str, str]:
+        """Columns of the rows that are kept which are hashes of ids, with their formulas."""
+        every = _hashes() if self.source == "spans" else {}
+        return {name: formula for name, formula in every.items() if self.name == "connections" or name == _TRACE_HASH}
+
+    @property
+    def _found_by(self) -> tuple[str, str]:
+        """The column by which rows are found, and what it is of a row that is being made."""
+        first = self.keys[0]
+        return (_TRACE_HASH, f"({self._hashes[_TRACE_HASH]})::uinteger") if self._hashes else (first, first)
 
     @property
     def tail(self) -> str:
@@ -167,25 +179,29 @@ class Merged:
         Not by `merge into`, which costs twice as much here: it updates every column of a row by itself.
         """
         tail, keys = f"tail.main.{self.name}", ", ".join(self.keys)
-        kept = self._kept(tail) + self._kept(f"stored.{self.name}", f" anti join {tail} using ({keys})")
+        column = self._found_by[0]
+        others = self._kept(f"stored.{self.name}", f" and {column} not in (select {column} from {tail})")
+        rows = self._rows(f"waiting_{self.source}", self._kept(tail) + others)
         return [
-            f"create or replace temp table arrived as\n{self._rows(f'waiting_{self.source}', kept)}",
+            f"create or replace temp table arrived as\n{rows}",
             f"delete from {tail} where ({keys}) in (select ({keys}) from arrived)",
             f"insert into {tail} by name from arrived",
         ]
 
     def _kept(self, table: str, others: str = "", place: str = "") -> str:
-        """Begins a union with the rows of a table that have the keys of `fresh`.
+        """Begins a union with the rows of a table that may be merged with those of `fresh`.
 
-        They are found by their keys, and then read by their places: DuckDB reads all columns around each row whose keys
-        may be those, and the ids of traces are random. (Of 10 million spans, 5 microseconds for each that arrives.)
+        They are found by a hash of the trace's id, and then read by their places: DuckDB reads all columns around each
+        row that it looks for, and the ids of traces are random. All rows of a hash go together: so the tail has all of
+        those of which it has one. (Of 100 million spans, comparing ids took five times as long as comparing hashes.)
 
         Args:
             others: leaves out some of them.
             place: selects where each is, too.
         """
-        keys, columns = ", ".join(self.keys), ", ".join((*self.keys, *self.aggregates))
-        places = f"select rowid from {table} semi join fresh using ({keys}){others}"
+        columns = ", ".join((*self.keys, *self.aggregates))
+        column, made = self._found_by
+        places = f"select rowid from {table} where {column} in (select {made} from fresh){others}"
         return f"select {columns}{place} from {table} where rowid in ({places})\nunion all by name\n"
 
     def _rows(self, arrived: str, kept: str = "") -> str:
@@ -204,11 +220,9 @@ class Merged:
     def _derived(self) -> str:
         """The end of a statement whose `merged` has the merged columns."""
         final = self.final.replace(f"* exclude ({', '.join(self.inner)})", "*")
-        rows = f"from {self.name}"
-        if self.name == "connections":
-            hashes = ", ".join(f"({formula})::uinteger as {name}" for name, formula in _hashes().items())
-            rows = f"select *, {hashes} from (\n{_select('verdicts')}\n)"
-        return f"{self.name} as (\n{final}\n)\n{rows}"
+        hashes = "".join(f", ({formula})::uinteger as {name}" for name, formula in self._hashes.items())
+        rows = f"(\n{_select('verdicts')}\n)" if self.name == "connections" else self.name
+        return f"{self.name} as (\n{final}\n)\nselect *{hashes} from {rows}"
 
     def views(self, kind: str, tail: str | None = None) -> list[str]:
         """What reports read: the kept rows, or those of `tail` and the kept rows of all else.
@@ -217,10 +231,9 @@ class Merged:
             kind: `view` for the file, `temp view` for a reader's connection.
             tail: the table of the complete rows of what waits.
         """
-        hidden = {self.name: self.inner}
+        hidden = {self.name: (*self.inner, *self._hashes)}
         if self.name == "connections":
-            hashes = tuple(_hashes())
-            hidden = {self.name: (*self.inner, *_VERDICT, *hashes), "verdicts": (*self.inner, *hashes), "ids": ()}
+            hidden |= {"connections": (*hidden["connections"], *_VERDICT), "verdicts": hidden["connections"], "ids": ()}
         return [f"create {kind} {name} as\n{self._seen(name, columns, tail)}" for name, columns in hidden.items()]
 
     def _seen(self, name: str, hidden: tuple[str, ...], tail: str | None) -> str:
@@ -228,8 +241,10 @@ class Merged:
         kept = _kept_ids() if name == "ids" else f"{rows}stored.{self.name}"
         if tail is None:
             return kept
-        others = f"select * from (\n{kept}\n) anti join {tail} as touched using ({', '.join(self.keys)})"
-        return f"{others}\nunion all\n{_ids(tail) if name == 'ids' else rows + tail}"
+        if name == "ids":
+            return f"select * from (\n{kept}\n) anti join {tail} as touched using (trace_id)\nunion all\n{_ids(tail)}"
+        column = self._found_by[0]
+        return f"{kept} where {column} not in (select {column} from {tail})\nunion all\n{rows}{tail}"
 
 
 def _all_but(columns: tuple[str, ...]) -> str:
@@ -283,21 +298,56 @@ def sort_ids() -> list[str]:
     ]
 
 
-def compute_ids() -> list[str]:
-    """Statements that make the entries of ids anew from the kept rows."""
-    return [f"create or replace table stored.ids as\n{_entries('stored.connections')} order by id_hash", _IDS_RECENT]
+def compute() -> list[str]:
+    """Statements that make anew what follows from `stored.connections`: the entries of ids, sessions and episodes."""
+    ids = f"create or replace table stored.ids as\n{_entries('stored.connections')} order by id_hash"
+    return [ids, _IDS_RECENT, *(group.computed for group in GROUPED)]
 
 
 _IDS_RECENT: Final = "create or replace table stored.ids_recent as from stored.ids limit 0"
 
 MERGED: Final = tuple(Merged.read(name) for name in ("connections", "steps", "ingest"))
+GROUPED: Final = tuple(
+    Grouped(name, _select(name), f"{kind}_id", f"{kind}_hash", _hashes()[f"{kind}_hash"])
+    for name, kind in (("sessions", "session"), ("episodes", "episode"))
+)
 DEFINED: Final = {
     "connections": ("trace_id",),
     "verdicts": ("trace_id",),
     "ids": ("kind", "trace_id"),
     "steps": ("trace_id", "step"),
+    **{relation.name: (relation.key,) for relation in GROUPED},
 }
 """The relations that can be computed from all spans again, with their keys."""
+TABLES: Final = ("ids", "ids_recent", *(one.name for one in MERGED), *(one.name for one in GROUPED))
+"""What is in `stored` besides spans and journals."""
+
+
+def _follow() -> list[str]:
+    """Statements that change what follows from the attempts in `arrived`, before these are stored."""
+    as_they_were = "from stored.connections where rowid in (select place from arrived)"
+    return [
+        f"insert into stored.ids_recent\n{_entries('arrived')}",
+        *(
+            statement
+            for group in GROUPED
+            for statement in (
+                *group.note(f"(select {group.hash} from arrived union all select {group.hash} {as_they_were})"),
+                *group.regroup,
+            )
+        ),
+    ]
+
+
+def forget() -> list[str]:
+    """Statements that forget the attempts in `forgotten`, but for their spans."""
+    return [
+        *(note for group in GROUPED for note in group.note("stored.connections semi join forgotten using (trace_id)")),
+        *(f"delete from stored.{name} where trace_id in (from forgotten)" for name in ("connections", "steps")),
+        "create or replace temp table arrived as select *, rowid as place from stored.connections limit 0",
+        *(statement for group in GROUPED for statement in group.regroup),
+        "drop table arrived",
+    ]
 
 
 def other(side: str) -> str:
@@ -315,7 +365,7 @@ def tables() -> list[str]:
         definition("ledger").replace("create table ledger (", "create temp table ledger ("),
         *(relation.table for relation in MERGED),
         "drop table ledger",
-        *compute_ids(),
+        *compute(),
     ]
 
 
@@ -329,8 +379,7 @@ def plain_views() -> list[str]:
     texts = {file.stem: file.read_text(encoding="utf-8") for file in _folder().glob("*.sql")}
     texts = {name: text for name, text in texts.items() if f"create view {name} as" in text}
     reads = {name: set(re.findall(r"\b(?:from|join) (\w+)", text)) & texts.keys() for name, text in texts.items()}
-    kept = {relation.name for relation in MERGED} | {"verdicts", "ids"}
-    return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in kept]
+    return [name for name in graphlib.TopologicalSorter(reads).static_order() if name not in (*TABLES, "verdicts")]
 
 
 def fingerprint() -> str:
@@ -361,14 +410,9 @@ def values() -> str:
     return f"select {', '.join(listed)} from waiting_spans"
 
 
-def _select(name: str) -> str:
-    """What a view is defined as."""
-    return definition(name).partition(f"create view {name} as\n")[2].rstrip().rstrip(";")
-
-
 def defined(name: str) -> str:
     """Select what the definition of a relation says of all spans."""
-    if name in ("verdicts", "ids"):
+    if name not in (relation.name for relation in MERGED):
         return f"with connections as (\n{_select('connections')}\n)\nfrom (\n{_select(name)}\n)"
     return _select(name)
 
@@ -389,7 +433,11 @@ def definitions() -> list[str]:
 
 def views() -> list[str]:
     """Statements that make the views of kept rows in the file, and those that read from them."""
-    return [*(view for one in MERGED for view in one.views("view")), *(definition(name) for name in plain_views())]
+    return [
+        *(view for one in MERGED for view in one.views("view")),
+        *(group.view("view") for group in GROUPED),
+        *(definition(name) for name in plain_views()),
+    ]
 
 
 def tail() -> list[str]:
@@ -413,5 +461,6 @@ def reading() -> list[str]:
     return [
         f"create temp view spans as select {listed} from stored.spans union all {values()}",
         *(view for relation in MERGED for view in relation.views("temp view", f"tail.main.{relation.name}")),
+        *(group.view("temp view", "tail.main.connections") for group in GROUPED),
         *(definition(name).replace("create view", "create temp view") for name in plain_views()),
     ]

@@ -7,6 +7,7 @@ from typing import Final
 import duckdb
 import pyarrow.compute as pc
 
+from telemetry.store import relations
 from telemetry.store.duck import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
@@ -103,8 +104,8 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
             "and trace_id not in (select trace_id from waiting)",
             values,
         )
-        for name in ("connections", "steps"):
-            connection.execute(f"delete from stored.{name} where trace_id in (from forgotten)")
+        for statement in relations.forget():
+            connection.execute(statement)
         # Every span of a forgotten attempt ended before; saying so lets DuckDB pass over the rest of the file.
         spans = _count(
             connection,

@@ -9,6 +9,7 @@ from typing import Final
 import duckdb
 
 from telemetry.simulator import fleet
+from telemetry.store import relations
 from telemetry.store.duck import Store
 
 SPANS_PER_ATTEMPT: Final = 17.8
@@ -95,9 +96,10 @@ def multiply(base: Path, target: Path, copies: int) -> None:
             "where database_name = 'base' and schema_name = 'stored' and table_name in "
             "(select table_name from duckdb_tables() where database_name = 'base' and estimated_size > 0) group by 1"
         ).fetchall()
+        made_on_opening = {"ids", "ids_recent", *(relation.name for relation in relations.GROUPED)}
         first, last = connection.execute("select min(start_ns), max(start_ns) from base.stored.spans").fetchall()[0]
         for name, columns in tables:
-            if "start_ns" not in columns or name.startswith("ids"):
+            if "start_ns" not in columns or name in made_on_opening:
                 continue
             columns = [column for column in columns if not column.endswith("_hash")]  # of ids, which will be others
             selected = ", ".join(f"{copied(column, 'lower(to_hex(copy))')} as {column}" for column in columns)

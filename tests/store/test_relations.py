@@ -3,6 +3,7 @@
 import random
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -38,7 +39,19 @@ def fleet() -> list[Row]:
             region=None if number % 7 == 0 else "eu-west-1",
             synthetic=number % 6 == 0,
         )
-    return rows
+    for row in rows[::2]:  # of one attempt, two sessions; the later name is the one it has
+        if row["trace_id"] == f"{1:032x}":
+            row["session_id"] = "another"
+    return [*rows, *_same_hash()]
+
+
+def _same_hash() -> list[Row]:
+    """Three attempts that began at once: two of their traces share a hash, as do two of their sessions."""
+    return [
+        row
+        for number, session in ((49152, "session-162099"), (89107, "session-184885"), (33, "session-162099"))
+        for row in attempt(number, session=session, episode=31)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +170,53 @@ class TestDelivery:
         assert all(check.passed for check in checks), checks
 
 
+class TestGroups:
+    """`sessions` and `episodes`, whose rows are of several attempts."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        with Store.open(tmp_path / "s.duckdb") as store:
+            yield store
+
+    @pytest.mark.parametrize("folded", [(), (0,), (1,), (0, 1)], ids=str)
+    def test_attempt_changes_its_session(self, store: Store, folded: tuple[int, ...]) -> None:
+        """Of an attempt that turns out to be another session's, nothing is left in the first."""
+        rows = attempt(1, session="a")
+        other = [{**row, "session_id": "b"} for row in rows]
+        for number, part in enumerate((rows[:8], other[8:])):
+            store.commit([table(part)])
+            if number in folded:
+                store.tend(now=True)
+        found = store.query("select session_id, connections from sessions").to_pylist()
+        checks = verify(store)
+
+        assert found == [{"session_id": "b", "connections": 1}]
+        assert all(check.passed for check in checks), checks
+
+    def test_same_hash(self, store: Store) -> None:
+        """Sessions whose ids share a hash are apart, and one is found beside the other when it changes."""
+        rows = _same_hash()[::-1]
+        for start in range(0, len(rows), 9):  # half an attempt
+            store.commit([table(rows[start : start + 9])])
+            store.tend(now=True)
+        found = store.query("select session_id, connections, last_attempt_id from sessions order by all").to_pylist()
+
+        assert found == [
+            {"session_id": "session-162099", "connections": 2, "last_attempt_id": "attempt-49152"},
+            {"session_id": "session-184885", "connections": 1, "last_attempt_id": "attempt-89107"},
+        ]
+        assert store.query("select attempts from episodes").to_pylist() == [{"attempts": 3}]
+
+    def test_rows_change_in_place(self, store: Store) -> None:
+        """A session that is heard of again and again has one row, and leaves no deleted ones."""
+        for number in range(5):
+            store.commit([table(attempt(number, session="a", episode=1))])
+            store.tend(now=True)
+        places = store.query("select rowid as place, connections from stored.sessions").to_pylist()
+
+        assert places == [{"place": 0, "connections": 5}]
+
+
 class TestReadingDefinitions:
     @pytest.mark.parametrize("relation", relations.MERGED, ids=lambda relation: relation.name)
     def test_every_column_is_a_key_or_an_aggregate(self, relation: relations.Merged) -> None:
@@ -177,4 +237,4 @@ class TestReadingDefinitions:
         """A view is made after the views that it reads from."""
         order = relations.plain_views()
 
-        assert {"sessions", "episodes", "samples"} <= set(order)
+        assert {"durations", "samples"} <= set(order)

@@ -51,6 +51,25 @@ def test_by_environment(store: Store) -> None:
     store.close()
 
 
+def test_part_of_a_session(store: Store) -> None:
+    """Of a session that is resumed day after day, what is forgotten no longer counts; it ends with its last attempt."""
+    for number, day in ((41, 1), (42, 50)):
+        store.commit([table(attempt(number, start_ns=T0 + day * DAY_NS, session="long", episode=9, live_ms=1))])
+    sessions = "select connections, start_ns from sessions where session_id = 'long'"
+    before = store.query(sessions).to_pylist()
+    prune(store, Retention(days=60), now_ns=NOW)
+    after = store.query(sessions).to_pylist()
+    checks = verify(store)
+    prune(store, Retention(days=10), now_ns=NOW)
+
+    assert before == [{"connections": 2, "start_ns": T0 + DAY_NS}]
+    assert after == [{"connections": 1, "start_ns": T0 + 50 * DAY_NS}]
+    assert all(check.passed for check in checks), checks
+    assert store.query(sessions).to_pylist() == []
+    assert store.query("select count(*) as n from stored.episodes").to_pylist() == [{"n": 1}]
+    store.close()
+
+
 def test_long_session(store: Store) -> None:
     """A session that began long ago and lately gave a sign of life is kept whole."""
     day_ms = DAY_NS / 1_000_000
