@@ -5,7 +5,7 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import duckdb
@@ -16,8 +16,16 @@ from telemetry.store.parsing import execute
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
-_IN_THE_WAY: Final = "the query was stopped, because it kept the store from emptying its log"
+_AGAIN_TIMES: Final = 100
+"""A query that does not end by then, an export that nobody reads from, say, is left alone."""
+IN_THE_WAY: Final = "the query was stopped, because it kept the store from emptying its log"
+HUNGRY: Final = (
+    "the query was stopped, because it left too little memory for storing spans; narrow its time range, or ask for less"
+)
 _NO_ROWS: Final = "only a statement that answers with rows can be asked"
+
+_SHORT: Final = re.compile(r"Out of Memory|(failed to|could not) (allocate|pin|offload)")
+"""A commit that finds too little memory fails with a TransactionException."""
 
 # DuckDB proposes a relation, which saves a copy of the rows and binds the statement twice. A report has few rows, and
 # binding it takes a quarter of its time in a small store; `Reader.batches`, for many rows, makes a relation.
@@ -50,9 +58,13 @@ class Reader:
         self._cancelled = False
         self._spoiled = False
         """Whether it failed to begin, and may have half of what it needs."""
-        self._in_the_way = False
+        self._stopped: str | None = None
+        """Why it was, until `end`."""
         self._busy = threading.Lock()
         self._running = False
+        self._ran_short = False
+        self.place = (False, 0.0)
+        """Among those that are stopped for their memory: exports, which need little, last; who began first, first."""
         self._urging = threading.Lock()
         """Held while it is looked whether a query runs, and while one begins or ends to."""
 
@@ -78,7 +90,7 @@ class Reader:
         with self._busy:
             self._end()
             with self._urging:
-                self._in_the_way = False
+                self._stopped = None
 
     @contextlib.contextmanager
     def batches(
@@ -89,7 +101,7 @@ class Reader:
         Raises:
             StoreError: as `query`.
         """
-        with self._answering(None):
+        with self._answering(None, exports=True):
             answer = self.connection.sql(sql, params=dict(params or {}))
             if answer is None:
                 raise StoreError(_NO_ROWS)
@@ -111,21 +123,45 @@ class Reader:
             self.connection.interrupt()
         self._busy.release()
 
-    def stop(self) -> None:
+    def stop(self, why: str) -> None:
         """Ask the query that runs to end, or refuse the next one that is to see the same; does not wait.
 
         Unlike after `cancel` it can be asked again after `end`.
+
+        Args:
+            why: for whom it is stopped.
         """
         with self._urging, contextlib.suppress(duckdb.Error):  # it is closed
             if self._state is None:
                 return  # it keeps nothing
             if self._running:
                 self.connection.interrupt()
-            self._in_the_way = True
+            self._stopped = why
         if self._busy.acquire(blocking=False):  # nobody asks at the moment
             try:
                 self._end()
             finally:
+                self._busy.release()
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a query runs that was not asked yet to end."""
+        return self._running and self._stopped is None
+
+    @property
+    def ran_short(self) -> bool:
+        """Whether memory was too short for it since it was asked so last."""
+        ran_short, self._ran_short = self._ran_short, False
+        return ran_short
+
+    def give_way(self) -> None:
+        """As `stop`, for the memory that it takes; waits until the query has ended."""
+        place = self.place
+        for _ in range(_AGAIN_TIMES):
+            if not self._running or self.place is not place:
+                break
+            self.stop(HUNGRY)
+            if self._busy.acquire(timeout=_AGAIN_S):
                 self._busy.release()
 
     def close(self) -> None:
@@ -134,18 +170,20 @@ class Reader:
             self.connection.close()
 
     @contextlib.contextmanager
-    def _answering(self, timeout_s: float | None) -> Iterator[None]:
+    def _answering(self, timeout_s: float | None, *, exports: bool = False) -> Iterator[None]:
         """Ask in the block; what DuckDB raises comes out as StoreError."""
         with self._busy:
             if self._cancelled:
                 raise StoreError("the query was cancelled")
-            if self._in_the_way:
-                raise StoreError(_IN_THE_WAY)
+            if self._stopped:
+                raise StoreError(self._stopped)
             try:
                 self._begin()
+                self.place = (exports, time.monotonic())
                 with self._interruptible(), self._limited(timeout_s):
                     yield
             except (duckdb.Error, MemoryError) as error:
+                self._ran_short = short_of_memory(error)
                 self._end()  # some errors end the transaction by themselves
                 raise self._explained(error, timeout_s) from error
 
@@ -197,11 +235,28 @@ class Reader:
 
     def _explained(self, error: duckdb.Error | MemoryError, timeout_s: float | None) -> StoreError:
         if isinstance(error, duckdb.InterruptException):
-            if self._in_the_way:
-                return StoreError(_IN_THE_WAY)
+            if self._stopped:
+                return StoreError(self._stopped)
             if self._cancelled or timeout_s is None:
                 return StoreError("the query was cancelled")
             return StoreError(f"the query took longer than {timeout_s:g} s; narrow its time range")
-        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
-            return StoreError("the query needs more memory than it may have; narrow its time range")
+        if short_of_memory(error):
+            return StoreError(
+                "the query needs more memory than is free; narrow its time range, or ask again when others have ended"
+            )
         return StoreError(f"the query failed: {error}")
+
+
+def end_longest(readers: Iterable[Reader]) -> bool:
+    """End the query that has run longest, for the memory it takes; whether there was one."""
+    running = [reader for reader in readers if reader.hungry]
+    if running:
+        min(running, key=lambda reader: reader.place).give_way()
+    return bool(running)
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether it failed for want of memory, and all is as it was."""
+    if isinstance(error, duckdb.FatalException):
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, duckdb.Error) and bool(_SHORT.search(str(error))))

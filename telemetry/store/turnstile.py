@@ -26,7 +26,8 @@ class Turnstile:
 
     def __init__(self) -> None:
         self._inside = 0
-        self._held = False
+        self._holding = 0
+        """How many hold new ones back."""
         self._changed = threading.Condition()
         self.obstructed = 0
         """How often queries did not leave, for all patience, since they last did."""
@@ -37,13 +38,25 @@ class Turnstile:
     def passed(self) -> Iterator[None]:
         """Read in the block; waits to begin while others are held back."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._held)
+            self._changed.wait_for(lambda: not self._holding)
             self._inside += 1
         try:
             yield
         finally:
             with self._changed:
                 self._inside -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody begin to read in the block."""
+        with self._changed:
+            self._holding += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._holding -= 1
                 self._changed.notify_all()
 
     @contextlib.contextmanager
@@ -57,18 +70,15 @@ class Turnstile:
         patience_s = min(PATIENCE_S * 2**self.obstructed, MOST_PATIENCE_S)
         began_s = time.monotonic()
         self._rests_until_s = began_s + REST * PATIENCE_S  # where it fails
-        try:
+        with contextlib.ExitStack() as holding:
+            holding.enter_context(self.held())
             with self._changed:
-                self._held = True
                 self._wait(began_s + patience_s, hurry, urge)
                 waited_s = time.monotonic() - began_s
-                self._held = empty = not self._inside
-                self._changed.notify_all()
+                empty = not self._inside
+            if not empty:
+                holding.close()
             yield empty
-        finally:
-            with self._changed:
-                self._held = False
-                self._changed.notify_all()
         if empty:
             self.obstructed = 0
         elif waited_s >= patience_s:

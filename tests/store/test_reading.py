@@ -1,15 +1,18 @@
 """Queries end when they are cancelled, and hold nothing up."""
 
 import contextlib
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from telemetry.errors import StoreError
-from telemetry.store import relations
+from telemetry.store import reading, relations, turnstile
 from telemetry.store.duck import Store
+from telemetry.store.reading import IN_THE_WAY, Reader
 from tests.support.spans import attempt, table
 
 ENDLESS = "select count(*) from range(100000000) a, range(100000000) b"
@@ -145,7 +148,7 @@ def test_stopped_between_two_queries(tmp_path: Path) -> None:
     """A reader that only keeps what it saw is in nobody's way any more; its next query says why it is refused."""
     with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
         reader.query("select 1")
-        reader.stop()
+        reader.stop(IN_THE_WAY)
         with store._turnstile.emptied(hurry=lambda: True) as empty:
             assert empty
         with pytest.raises(StoreError, match="was stopped, because it kept the store"):
@@ -157,10 +160,10 @@ def test_stopped_between_two_queries(tmp_path: Path) -> None:
 def test_stopped_while_it_keeps_nothing(tmp_path: Path) -> None:
     """A reader that has asked nothing yet, or let go, is in nobody's way."""
     with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
-        reader.stop()
+        reader.stop(IN_THE_WAY)
         assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
         reader.end()
-        reader.stop()
+        reader.stop(IN_THE_WAY)
         assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
 
 
@@ -219,3 +222,115 @@ def test_idle_tending_costs_queries_nothing(tmp_path: Path, monkeypatch: pytest.
         assert made == 1
         store.tend(now=True)
         assert store.query("select count(*) as n from connections").to_pylist() == [{"n": 2}]
+
+
+MEMORY_BYTES = 60_000_000
+ROWS = "select i, hash(i) as h, repeat(i::varchar, 20) as s from range(300000) r(i)"
+HEAVY = {
+    "sort": f"select count(*) from (select *, row_number() over (order by s) as n from ({ROWS})) where n % 7 = 0",
+    "join": f"select count(*), max(a.s || b.s) from ({ROWS}) a join ({ROWS}) b using (h)",
+    "group": f"select max(n) from (select h, s, count(*) as n from ({ROWS}) group by h, s)",
+    "window": f"select max(f) from (select first_value(s) over (partition by h % 9 order by s) as f from ({ROWS}))",
+    "list": f"select len(list(s)) from ({ROWS})",
+    "text": f"select length(string_agg(s)) from ({ROWS})",
+    "distinct values": f"select length(string_agg(distinct s)), mode(s) from ({ROWS})",
+}
+"""What takes more memory than the store has; the first four can be written to disk meanwhile."""
+
+
+@pytest.mark.parametrize("heavy", HEAVY.values(), ids=HEAVY)
+def test_spans_are_stored_beside_heavy_reports(tmp_path: Path, heavy: str) -> None:
+    """Reports that take all memory are answered, or fail with an error that says what to do; spans are stored
+    meanwhile as ever, and what was written to disk is gone afterwards."""
+    said: set[str] = set()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                store.query(heavy)
+            except StoreError as error:
+                said.add(error.message)
+
+    with Store.open(tmp_path / "s.duckdb", memory_limit_bytes=MEMORY_BYTES) as store, ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(ask) for _ in range(2)]
+        try:
+            for number in range(1, 41, 20):
+                store.commit([table(*(attempt(n) for n in range(number, number + 20)))])
+                with store.maintained() as connection:
+                    store.fold(connection)
+                assert store.trouble is None
+            assert store.commit([table(attempt(41))]).stored > 0
+        finally:
+            ended.set()
+            store.close()
+        for one in asking:
+            one.result()
+
+    clear = "more memory than is free; |too little memory for storing spans; |was cancelled|is closed"
+    assert [message for message in said if not re.search(clear, message)] == []
+    assert not [*tmp_path.glob("*.tmp")]
+    with Store.open(tmp_path / "s.duckdb") as store:
+        stored = store.query("select count(*) as spans, (select count(*) from connections) as attempts from spans")
+        assert stored.to_pylist() == [{"spans": 41 * len(table(attempt(1))), "attempts": 41}]
+
+
+def test_who_gives_way_to_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a commit finds too little memory, the query that has run longest is stopped, and an export last of all."""
+    monkeypatch.setattr(reading, "_AGAIN_TIMES", 10)
+    commit, tries = Store._commit, 0
+
+    def short(store: Store, *args: object) -> object:
+        nonlocal tries
+        tries += 1
+        if tries in (1, 3, 4):
+            raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+        return commit(store, *args)  # type: ignore[arg-type]
+
+    def ask(reader: Reader) -> str:
+        try:
+            reader.query(ENDLESS)
+        except StoreError as error:
+            return error.message
+        return "answered"
+
+    monkeypatch.setattr(Store, "_commit", short)
+    with Store.open(tmp_path / "s.duckdb") as store, ThreadPoolExecutor(2) as threads:
+        with store.reader() as export, export.batches("from range(100000000)") as pieces:
+            pieces.read_next_batch()
+            with store.reader() as first, store.reader() as second:
+                answers = []
+                try:
+                    for reader in (first, second):
+                        answers.append(threads.submit(ask, reader))
+                        while not reader.hungry:
+                            pass
+                    store.commit([table(attempt(1))])
+                    assert "left too little memory for storing spans" in answers[0].result()
+                    assert second.hungry
+                    assert export.hungry
+                    store.commit([table(attempt(2))])
+                    assert "left too little memory for storing spans" in answers[1].result()
+                    assert not export.hungry
+                    assert tries == 5
+                finally:
+                    first.cancel()
+                    second.cancel()
+        assert store.query("select count(*) as n from connections").to_pylist() == [{"n": 2}]
+
+
+def test_no_checkpoint_beside_a_query_while_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that finds too little memory would cost the store its connection: so after a report ran short, it
+    waits for a moment without queries."""
+    monkeypatch.setattr(turnstile, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(turnstile, "REST", 0)
+    with Store.open(tmp_path / "s.duckdb", memory_limit_bytes=MEMORY_BYTES) as store:
+        store.commit([table(attempt(1))])
+        with store.reader() as reader:
+            reader.query("select 1")
+            with pytest.raises(StoreError, match="more memory than is free"):
+                store.query(HEAVY["list"])
+            store.tend(now=True)
+            assert store.wal_bytes > 0
+        store.tend(now=True)
+        assert store.wal_bytes == 0
