@@ -362,3 +362,7 @@ COLUMNS: Final = (
 
 An attribute of another type than its column's leaves the column NULL and stays with the other attributes.
 """
+MAX_TYPED_INT: Final = 2**43
+"""A larger number stays an attribute: reports turn typed milliseconds into nanoseconds in 64 bits."""
+MAX_TYPED_FLOAT: Final = 1e12
+"""A larger number, or NaN, stays an attribute: one of them would spoil every average."""

@@ -38,7 +38,7 @@ from sqlglot import exp
 
 from telemetry.cluster.dialect import translated
 from telemetry.errors import SchemaMismatch
-from telemetry.semconv import COLUMNS, Column
+from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT, Column
 from telemetry.store.relations import Merged, definition
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ _DAY_NS: Final = {
 """By whose day a table is partitioned. A span that is sent again has the same day, and a merged piece keeps its own."""
 _EARLIEST_NS, _LATEST_NS = 0, 7_258_118_400_000_000_000
 """What the receiver of `telemetry serve` takes, too: until 2200."""
-_MOST_INT, _MOST_FLOAT = 2**43, "1e12"
-"""Larger numbers stay attributes, as in that receiver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,10 +479,10 @@ def _read(column: Column) -> str:
             return f"multiIf({spans} = 'true', true, {spans} = 'false', false, null)"
         case "int":
             number = f"toInt64OrNull({spans})"
-            return f"if(abs({number}) < {_MOST_INT}, {number}, null)"
+            return f"if(abs({number}) < {MAX_TYPED_INT}, {number}, null)"
         case "float":
             number = f"toFloat64OrNull({spans})"
-            return f"if(abs({number}) < {_MOST_FLOAT}, {number}, null)"
+            return f"if(abs({number}) < {MAX_TYPED_FLOAT:g}, {number}, null)"
 
 
 def _keys(kind: str) -> str:
@@ -494,8 +492,8 @@ def _keys(kind: str) -> str:
 _HAVE_COLUMNS: Final = (
     f"(k in ({_keys('text')}) and v != '')"
     f" or (k in ({_keys('bool')}) and v in ('true', 'false'))"
-    f" or (k in ({_keys('int')}) and ifNull(abs(toInt64OrNull(v)) < {_MOST_INT}, false))"
-    f" or (k in ({_keys('float')}) and ifNull(abs(toFloat64OrNull(v)) < {_MOST_FLOAT}, false))"
+    f" or (k in ({_keys('int')}) and ifNull(abs(toInt64OrNull(v)) < {MAX_TYPED_INT}, false))"
+    f" or (k in ({_keys('float')}) and ifNull(abs(toFloat64OrNull(v)) < {MAX_TYPED_FLOAT:g}, false))"
 )
 _RESOURCE_KEYS: Final = ", ".join(f"'{column.resource}'" for column in COLUMNS if column.resource and not column.span)
 _OTHER_SPAN: Final = f"mapFilter((k, v) -> not ({_HAVE_COLUMNS}), SpanAttributes)"

@@ -36,7 +36,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import parts
-from telemetry.semconv import COLUMNS
+from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
 
 _ARROW: Final = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 
@@ -81,10 +81,6 @@ MAX_JSON_NESTING: Final = 200
 Where Python's own parser gives up depends on how deep in calls it begins."""
 MAX_TIME_NS: Final = 7_258_118_400_000_000_000
 """2200-01-01. Reports add durations and buckets to a time, and must not overflow 64 bits because of one wrong clock."""
-MAX_TYPED_INT: Final = 2**43
-"""A larger number stays an attribute: reports turn typed milliseconds into nanoseconds in 64 bits."""
-MAX_TYPED_FLOAT: Final = 1e12
-"""A larger number, or NaN, stays an attribute: one of them would spoil every average."""
 MAX_SPANS: Final = 200_000
 """A request may be all empty spans, thirty bytes each, and a row takes some 700 bytes; Collectors send 8,192."""
 MAX_DECODED_BYTES: Final = 192 * 1024 * 1024

@@ -28,7 +28,7 @@ from telemetry.errors import IngestError
 from telemetry.receiver import otlp, parts
 from telemetry.receiver.compiled import BOOL, DOUBLE, INT, OTHER, STRING, Scanned, Unusual, transcoded
 from telemetry.receiver.otlp import Decoded, Refused, Shell
-from telemetry.semconv import COLUMNS
+from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
 
 _MAX_REMEMBERED_BYTES: Final = 8192
 """A longer resource or scope is not remembered."""
@@ -252,8 +252,8 @@ def _fit(distinct: NDArray[Any], column_of: NDArray[np.int16]) -> NDArray[np.boo
     """Which attributes may fill their column, as `otlp.fits`."""
     kinds, integers, doubles = distinct["kind"], distinct["value"], distinct["value"].view(np.float64)
     fit: NDArray[np.bool_] = kinds == _KIND_OF[column_of]
-    fit &= (kinds != INT) | ((integers > -otlp.MAX_TYPED_INT) & (integers < otlp.MAX_TYPED_INT))
-    fit &= (kinds != DOUBLE) | ((doubles > -otlp.MAX_TYPED_FLOAT) & (doubles < otlp.MAX_TYPED_FLOAT))
+    fit &= (kinds != INT) | ((integers > -MAX_TYPED_INT) & (integers < MAX_TYPED_INT))
+    fit &= (kinds != DOUBLE) | ((doubles > -MAX_TYPED_FLOAT) & (doubles < MAX_TYPED_FLOAT))
     return fit
 
 

@@ -1,15 +1,21 @@
 """Open the DuckDB file and bring it to the schema of this version, or say clearly why that cannot be."""
 
+import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import duckdb
 
+from telemetry import semconv
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
-from telemetry.store import relations
+from telemetry.store import promotion, relations
+from telemetry.store.journal import Source, packed
+
+_log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 2
 """Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
@@ -81,6 +87,8 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
             found=found,
             expected=SCHEMA_VERSION,
         )
+    _log.warning("bringing %s up to date with this version of telemetry: minutes for 100 million spans", path)
+    _add_columns(connection, found)
     _renew(connection)
     if found == 1:
         _empty_inboxes(connection)
@@ -99,11 +107,56 @@ def _make(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("commit")
 
 
-def _renew(connection: duckdb.DuckDBPyConnection) -> None:
-    """Follow changed definitions: add columns that `spans` lacks, and compute the merged relations again.
+def _add_columns(connection: duckdb.DuckDBPyConnection, version: int) -> None:
+    """Give `spans` the columns that it lacks, with what the attributes of spans say for them: see `promotion`.
 
-    One whose merged columns mean what they meant is computed from its rows, in seconds for 100 million spans.
-    A span that is here already keeps a promoted attribute in `attributes`; see CONTRIBUTING.
+    Where some do, all spans are written anew: two minutes for 10 million, and as much room again, which the file keeps
+    for what comes.
+    """
+    have = connection.execute(
+        "select list(column_name) from duckdb_columns() where schema_name = 'stored' and table_name = 'spans'"
+    ).fetchall()[0][0]
+    added = [(name, kind) for name, kind in relations.columns("spans") if name not in have]
+    promoted = [column for column in semconv.COLUMNS if column.name in dict(added)]
+    if not added:
+        return
+    connection.execute("begin")
+    if promoted and connection.execute(
+        f"select exists (from stored.spans where {promotion.concerned(promoted)})"
+    ).fetchone() == (True,):
+        changed = promotion.values(promoted, "variant")
+        kept = ", ".join(name for name in have if name not in changed)
+        made = ", ".join(f"{value} as {name}" for name, value in changed.items())
+        connection.execute("alter table stored.spans rename to outdated")
+        connection.execute(relations.spans())
+        connection.execute(f"insert into stored.spans by name select {kept}, {made} from stored.outdated")
+        connection.execute("drop table stored.outdated")
+    else:
+        for name, kind in added:
+            connection.execute(f"alter table stored.spans add column {name} {kind}")
+    if promoted and version == SCHEMA_VERSION:
+        _promote_waiting(connection, promotion.values(promoted, "varchar"))
+    connection.execute("commit")
+
+
+def _promote_waiting(connection: duckdb.DuckDBPyConnection, changed: Mapping[str, str]) -> None:
+    """The same for spans that a crash left in a journal."""
+    source, replaced = Source("spans"), ", ".join(f"{value} as {name}" for name, value in changed.items())
+    for side in relations.SIDES:
+        batches = f"select rowid, batch from stored.journal_{side} where source = 'spans'"
+        for place, batch in connection.execute(batches).fetchall():
+            connection.register("waiting", source.unpacked(batch))
+            table = connection.sql(f"select * replace ({replaced}) from waiting").to_arrow_table()
+            connection.execute(
+                f"update stored.journal_{side} set batch = ? where rowid = ?", [packed(source.checked(table)), place]
+            )
+    connection.unregister("waiting")
+
+
+def _renew(connection: duckdb.DuckDBPyConnection) -> None:
+    """Follow changed definitions: compute the merged relations again.
+
+    One whose merged columns mean what they meant is computed from its rows, in minutes for 100 million spans.
     """
     connection.execute("begin")
     meant = _meaning(connection)
@@ -111,15 +164,6 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
     views = connection.execute("select schema_name, view_name from duckdb_views() where not internal").fetchall()
     for schema, name in views:
         connection.execute(f'drop view if exists {schema}."{name}"')
-    have = {
-        name
-        for (name,) in connection.execute(
-            "select column_name from duckdb_columns() where schema_name = 'stored' and table_name = 'spans'"
-        ).fetchall()
-    }
-    for name, kind in relations.columns("spans"):
-        if name not in have:
-            connection.execute(f"alter table stored.spans add column {name} {kind}")
     for statement in relations.definitions():
         connection.execute(statement)
     means = _meaning(connection)

@@ -360,13 +360,18 @@ def tables() -> list[str]:
     return [
         "create schema stored",
         "create table stored.held (i bigint)",  # empty but for moments: see Store.tend and Store.compact
-        definition("spans").replace("create table spans (", "create table stored.spans ("),
+        spans(),
         *(journal(side) for side in SIDES),
         definition("ledger").replace("create table ledger (", "create temp table ledger ("),
         *(relation.table for relation in MERGED),
         "drop table ledger",
         *compute(),
     ]
+
+
+def spans() -> str:
+    """The statement that makes the table of spans."""
+    return definition("spans").replace("create table spans (", "create table stored.spans (")
 
 
 def journal(side: str) -> str:

@@ -1,5 +1,6 @@
 """Opening a store: every reason why it cannot be is told apart."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,12 +10,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from telemetry import semconv
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
 from telemetry.store import relations
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.opening import SCHEMA_VERSION
-from tests.support.spans import attempt, table
+from tests.support.spans import attempt, foreign, table
 
 
 @pytest.fixture
@@ -108,6 +110,54 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions
         checks = verify(store)
 
     assert found == [{"n": len(rows) + len(attempt(2)), "moods": 0}]
+    assert all(check.passed for check in checks), checks
+
+
+SAID = ({"mood": "happy"}, {"left": [1.5, None], "mood": "sad"}, {"left": 2.0, "mood": 1}, {"left": 2**60})
+"""Attributes of the spans of four attempts."""
+KEPT = (("happy", None), ("sad", {"left": [1.5, None]}), (None, SAID[2]), (None, SAID[3]))
+"""The column `mood` and the attributes that come of them."""
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["stored", "waiting"])
+def test_promoted_attribute(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: bool) -> None:
+    """A new typed column has what the attributes of older spans say for it, and these lose it.
+
+    So it is with what a resource says, and with spans that a crash left in a journal.
+    """
+    left = tmp_path / "left.duckdb"
+    of_resource = {"resource_attributes": '{"host.arch":"arm","host.id":7}'}
+    rows = [{**row, **of_resource} for row in foreign(9)]
+    for number, said in enumerate(SAID):
+        rows += [{**row, "attributes": json.dumps(said)} for row in attempt(number)]
+    with Store.open(path) as store:
+        store.commit([table(rows)])
+        if not waiting:
+            store.tend(now=True)
+        for suffix in ("", ".wal"):
+            if path.with_name(path.name + suffix).exists():
+                shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+    read, end = relations.definition, "received_ns bigint not null"
+    wider = {"spans": (end, f"{end},\n  mood varchar,\n  host_arch varchar")}
+    added = (semconv.Column("mood", "text", "mood"), semconv.Column("host_arch", "text", None, "host.arch"))
+    monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
+    monkeypatch.setattr(semconv, "COLUMNS", (*semconv.COLUMNS, *added))
+    with Store.open(left) as store:
+        spans = store.query(
+            "select distinct attempt_id, mood, host_arch, attributes::json::varchar as attributes, "
+            "resource_attributes::json::varchar as resource from spans order by all"
+        ).to_pylist()
+        ids = store.query("select count(*) as n, count(distinct (trace_id, span_id)) as ids from spans").to_pylist()
+        checks = verify(store)
+        again = store.commit([store.query(f"select {store.readable_columns} from spans")])
+
+    ours = [span for span in spans if span["attempt_id"]]
+    assert [(span["mood"], json.loads(span["attributes"] or "null")) for span in ours] == list(KEPT)
+    assert {(span["host_arch"], span["resource"]) for span in spans if not span["attempt_id"]} == {
+        ("arm", '{"host.id":7}')
+    }
+    assert ids == [{"n": len(rows), "ids": len(rows)}]
+    assert again.stored == 0
     assert all(check.passed for check in checks), checks
 
 
