@@ -26,7 +26,7 @@ from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.parsing import execute
-from telemetry.store.reading import IN_THE_WAY, Reader, end_longest, short_of_memory
+from telemetry.store.reading import IN_THE_WAY, Reader, end_longest
 from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
 from telemetry.store.tail import Tail
 from telemetry.store.turnstile import Turnstile
@@ -51,6 +51,10 @@ MOST_FROZEN_WAL_BYTES: Final = 16 * CHECKPOINT_WAL_BYTES
 SHORT_S: Final = 60.0
 """For so long after memory was too short, checkpoints run without queries beside them: one that finds too little is
 what DuckDB calls fatal, and the file must be opened again."""
+MOST_FED: Final = 12
+"""Tries of a commit or a fold that finds too little memory, each with a query less: pages ask two at once ..."""
+FED_AGAIN_S: Final = 0.05
+"""... and one that is about to begin cannot be stopped yet."""
 COMMIT_PATIENCE_S: Final = 4.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
@@ -526,22 +530,20 @@ class Store:
         (Measured, with 240 to 384 MB, a million spans and two to four such reports at once: one in twenty commits and
         up to all but two, and a third of the folds, failed.)
         """
-        try:
-            return act()
-        except duckdb.Error as error:
-            if not short_of_memory(error):
-                raise
-        self._short_until_s = time.monotonic() + SHORT_S
-        with self._turnstile.held():  # or the next one takes what the last one left
-            while self._end_longest():
-                self._roll_back(connection)
+        with contextlib.ExitStack() as holding:
+            for left in reversed(range(MOST_FED)):
                 try:
                     return act()
-                except duckdb.Error as error:
-                    if not short_of_memory(error):
+                except duckdb.OutOfMemoryException:  # one that failed to commit may be in the log all the same
+                    if not (self._turnstile.occupied and left):
                         raise
-            self._roll_back(connection)
-            return act()
+                if left == MOST_FED - 1:
+                    self._short_until_s = time.monotonic() + SHORT_S
+                    holding.enter_context(self._turnstile.held())  # or the next one takes what the last one left
+                if not self._end_longest():
+                    self._ended.wait(FED_AGAIN_S)
+                self._roll_back(connection)
+        raise AssertionError("unreachable")
 
     def _end_longest(self) -> bool:
         with self._readers_lock:

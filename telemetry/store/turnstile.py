@@ -47,6 +47,11 @@ class Turnstile:
                 self._inside -= 1
                 self._changed.notify_all()
 
+    @property
+    def occupied(self) -> bool:
+        """Whether anybody reads."""
+        return self._inside > 0
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Let nobody begin to read in the block."""

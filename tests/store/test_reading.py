@@ -231,11 +231,8 @@ HEAVY = {
     "join": f"select count(*), max(a.s || b.s) from ({ROWS}) a join ({ROWS}) b using (h)",
     "group": f"select max(n) from (select h, s, count(*) as n from ({ROWS}) group by h, s)",
     "window": f"select max(f) from (select first_value(s) over (partition by h % 9 order by s) as f from ({ROWS}))",
-    "list": f"select len(list(s)) from ({ROWS})",
-    "text": f"select length(string_agg(s)) from ({ROWS})",
-    "distinct values": f"select length(string_agg(distinct s)), mode(s) from ({ROWS})",
 }
-"""What takes more memory than the store has; the first four can be written to disk meanwhile."""
+"""What takes more memory than the store has, and can be written to disk."""
 
 
 @pytest.mark.parametrize("heavy", HEAVY.values(), ids=HEAVY)
@@ -329,7 +326,7 @@ def test_no_checkpoint_beside_a_query_while_memory_is_short(tmp_path: Path, monk
         with store.reader() as reader:
             reader.query("select 1")
             with pytest.raises(StoreError, match="more memory than is free"):
-                store.query(HEAVY["list"])
+                store.query(f"select len(list(s)) from ({ROWS})")
             store.tend(now=True)
             assert store.wal_bytes > 0
         store.tend(now=True)
