@@ -87,9 +87,11 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
             found=found,
             expected=SCHEMA_VERSION,
         )
-    _log.warning("bringing %s up to date with this version of telemetry: minutes for 100 million spans", path)
-    _add_columns(connection, found)
-    _renew(connection)
+    rows_differ = fingerprint.partition(" ")[0] != relations.fingerprint().partition(" ")[0]
+    if rows_differ:
+        _log.warning("bringing %s up to date with this version of telemetry: minutes for 100 million spans", path)
+        _add_columns(connection, found)
+    _renew(connection, rows_differ=rows_differ)
     if found == 1:
         _empty_inboxes(connection)
 
@@ -153,10 +155,11 @@ def _promote_waiting(connection: duckdb.DuckDBPyConnection, changed: Mapping[str
     connection.unregister("waiting")
 
 
-def _renew(connection: duckdb.DuckDBPyConnection) -> None:
-    """Follow changed definitions: compute the merged relations again.
+def _renew(connection: duckdb.DuckDBPyConnection, *, rows_differ: bool) -> None:
+    """Follow changed definitions.
 
-    One whose merged columns mean what they meant is computed from its rows, in minutes for 100 million spans.
+    Args:
+        rows_differ: whether the rows that are kept are defined otherwise, or only the views.
     """
     connection.execute("begin")
     meant = _meaning(connection)
@@ -166,6 +169,16 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f'drop view if exists {schema}."{name}"')
     for statement in relations.definitions():
         connection.execute(statement)
+    if rows_differ:
+        _compute(connection, meant)
+    for statement in relations.views():
+        connection.execute(statement)
+    connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
+    connection.execute("commit")
+
+
+def _compute(connection: duckdb.DuckDBPyConnection, meant: Mapping[str, str]) -> None:
+    """Compute the rows that are kept: from themselves where their merged columns mean what they meant."""
     means = _meaning(connection)
     for relation in relations.MERGED:
         name = relation.name
@@ -174,10 +187,8 @@ def _renew(connection: duckdb.DuckDBPyConnection) -> None:
         same = relation.source != "spans" or meant.get(name) == means[name]  # what the ledger held is gone
         connection.execute(relation.derived("stored.outdated") if same else relation.computed("stored.spans"))
         connection.execute("drop table stored.outdated")
-    for statement in (*relations.compute(), *relations.views()):
+    for statement in relations.compute():
         connection.execute(statement)
-    connection.execute("update stored.store set definitions = ?", [relations.fingerprint()])
-    connection.execute("commit")
 
 
 def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:

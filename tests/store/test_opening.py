@@ -113,6 +113,25 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions
     assert all(check.passed for check in checks), checks
 
 
+def test_changed_view(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where only a view is defined otherwise, no row is computed again, which takes minutes in a large file."""
+    with Store.open(path) as store:
+        store.commit([table(attempt(1, samples=1))])
+        store.tend(now=True)
+        with store.maintained() as connection:
+            connection.execute("update stored.connections set region = 'as it was'")
+    read = relations.definition
+    monkeypatch.setattr(
+        relations, "definition", lambda name: read(name).replace("  region,\n", "  upper(region) as region,\n")
+    )
+    caplog.clear()
+    with Store.open(path) as store:
+        found = store.query("select region, (select region from samples) as sampled from connections").to_pylist()
+
+    assert found == [{"region": "as it was", "sampled": "EU-WEST-1"}]
+    assert caplog.messages == []
+
+
 SAID = ({"mood": "happy"}, {"left": [1.5, None], "mood": "sad"}, {"left": 2.0, "mood": 1}, {"left": 2**60})
 """Attributes of the spans of four attempts."""
 KEPT = (("happy", None), ("sad", {"left": [1.5, None]}), (None, SAID[2]), (None, SAID[3]))
