@@ -21,7 +21,8 @@ FIELDS: Final = 32
 # As in scan.c.
 NUMBERS: Final = (
     "start", "end", "kind", "flags", "status", "dropped_attributes_count", "dropped_events_count",
-    "dropped_links_count", "name", "trace_state", "message", "has_parent", "scope", "attributes_end",
+    "dropped_links_count", "name", "trace_state", "message", "has_parent", "scope", "attributes_end", "odd", "offset",
+    "size",
 )  # fmt: skip
 OTHER, STRING, BOOL, INT, DOUBLE = range(5)
 _PLACE: Final = [("offset", np.int64), ("size", np.int64)]
@@ -56,7 +57,7 @@ def _load() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(str(Path(__file__).with_name("_scan.so")))
         library.count_parts.argtypes = (ctypes.c_char_p, size, room, size)
-        library.transcode.argtypes = (ctypes.c_char_p, size, room, size)
+        library.transcode.argtypes = (ctypes.c_char_p, size, room, size, room, size)
     except (OSError, AttributeError):  # there is none, or it was made of other sources
         return None
     library.scan_write.argtypes = (room, room, room, room, size)
@@ -93,28 +94,32 @@ def count_parts(body: bytes, inner: NDArray[np.int16], limit: int) -> int:
     return int(_LIBRARY.count_parts(body, len(body), inner.ctypes.data, limit))
 
 
-def transcoded(body: bytes) -> bytes:
-    """A trace request in JSON as the same request in protobuf.
+def transcoded(body: bytes) -> tuple[bytes, NDArray[np.int64]]:
+    """A trace request in JSON as the same request in protobuf, and where each of its spans begins in the JSON.
+
+    A span that cannot be turned has no fields.
 
     Raises:
-        Unusual: it cannot be turned, or this is not compiled.
+        Unusual: what is around the spans cannot be turned, or this is not compiled.
     """
     if _LIBRARY is None:
         raise Unusual
     room = np.empty(2 * len(body) + 64, np.uint8)  # five bytes of protobuf for three of JSON, "{}," in a list
-    size = _LIBRARY.transcode(body, len(body), room.ctypes.data, room.size)
+    spans = np.full(body.count(b"{"), len(body))
+    size = _LIBRARY.transcode(body, len(body), room.ctypes.data, room.size, spans.ctypes.data, spans.size)
     if size < 0:
         raise Unusual
-    return room[:size].tobytes()
+    return room[:size].tobytes(), spans
 
 
 class Scanned:
     """A request in protobuf taken apart.
 
     It is made with counts alone, to be checked by the caller; `scan` takes room in proportion.
+    Spans that are unusual are `odd`: what else is said of them means nothing.
 
     Raises:
-        Unusual: the request cannot be scanned, or this is not compiled.
+        Unusual: what is around the spans is unusual, there are too many attributes, or this is not compiled.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -145,8 +150,8 @@ class Scanned:
         self.parent_ids = self._room("parent_ids", (spans, 16), np.uint8)
         self.resources = self._room("resource", request.resources, _RESOURCE)
         self.scopes = self._room("scope", request.scopes, _SCOPE)
-        self.nested = self._room("nest", request.nested, _NESTED)
-        self.attributes = self._room("attribute", request.attributes, np.int32)
+        nested = self._room("nest", request.nested, _NESTED)
+        attributes = self._room("attribute", request.attributes, np.int32)
         text = self._room("text", texts, np.dtype(_PLACE))
         distinct = self._room("distinct", request.attributes, _ATTRIBUTE)
         self._slots("text", texts)
@@ -156,6 +161,8 @@ class Scanned:
             raise Unusual
         self.texts = [self.body[at : at + size].decode() for at, size in text[: request.texts].tolist()]
         self.distinct = distinct[: request.distincts]
+        self.nested, self.attributes = nested[: request.nested], attributes[: request.attributes]
+        self.odd = self.number("odd").astype(np.bool_)
         return self
 
     def _room(self, name: str, shape: Any, kind: Any) -> NDArray[Any]:

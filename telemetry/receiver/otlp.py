@@ -1,6 +1,7 @@
 """Decode OTLP trace requests, protobuf and JSON, into the columns of `spans`. No I/O, no clock.
 
-This is the readable decoder, and the authority on what a request means; `scanner.py` does the same faster.
+This is the readable decoder, and the authority on what a request means.
+`scanner.py` does the same faster, and leaves to this one each span in which anything is unusual.
 
 What is taken and what is not:
 
@@ -24,7 +25,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -90,6 +91,7 @@ KINDS: Final = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONS
 STATUS_CODES: Final = ("UNSET", "OK", "ERROR")
 
 Row = dict[str, Any]
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +125,29 @@ def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
         PayloadTooLarge: it would not stay within limits when decoded.
     """
     check_parts(body)
-    try:
-        request = _Frames.FromString(body)
-    except ProtobufError as error:
-        raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
+    request = read_frames(body)
     batch = Batch(received_ns)
     parts.check_repeated(len(request.resource_spans), "resources")
     parts.check_repeated(sum(len(frame.scope_spans) for frame in request.resource_spans), "scopes")
     for resource_spans in request.resource_spans:
         resource = reading(protobuf_resource, resource_spans)
         for scope_spans in resource_spans.scope_spans:
-            scope = reading(protobuf_scope, scope_spans)
+            shell = joined(resource, reading(protobuf_scope, scope_spans))
             for span in scope_spans.spans:
-                batch.add(resource, scope, _span, span)
+                batch.add(shell, protobuf_span, span)
     return batch.decoded()
+
+
+def read_frames(body: bytes) -> Any:
+    """Parse a request in protobuf, its spans left as bytes.
+
+    Raises:
+        DecodeError: it is malformed.
+    """
+    try:
+        return _Frames.FromString(body)
+    except ProtobufError as error:
+        raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
 
 
 def decode_json(body: bytes, received_ns: int) -> Decoded:
@@ -160,12 +171,25 @@ def decode_json(body: bytes, received_ns: int) -> Decoded:
             for scope_spans in _objects(resource_spans, "scopeSpans"):
                 scopes += 1
                 parts.check_repeated(scopes, "scopes")
-                scope = reading(_json_scope, scope_spans)
+                shell = joined(resource, reading(_json_scope, scope_spans))
                 for span in _objects(scope_spans, "spans"):
-                    batch.add(resource, scope, _json_span, span)
+                    batch.add(shell, json_span, span)
     except Refused as error:
         raise DecodeError(f"the body is no OTLP trace request in JSON: {error.reason}") from error
     return batch.decoded()
+
+
+def rewritten(body: bytes) -> bytes:
+    """The same request as protobuf itself writes it: no part given in pieces, no fields that OTLP does not know but in
+    spans, which stay as they are.
+
+    Raises:
+        DecodeError: it is malformed.
+    """
+    request = read_frames(body)
+    request.DiscardUnknownFields()
+    written: bytes = request.SerializeToString()
+    return written
 
 
 def read_json(body: bytes) -> Mapping[str, Any]:
@@ -208,7 +232,7 @@ class Shell:
         return cls(columns, sum(len(value) for value in columns.values() if isinstance(value, str)))
 
 
-def reading(read: Callable[[Any], Shell], frame: Any) -> Shell | Refused:
+def reading(read: Callable[[Any], _Read], frame: Any) -> _Read | Refused:
     """What is read, or why it cannot be: a broken resource refuses each of its spans."""
     try:
         return read(frame)
@@ -216,34 +240,49 @@ def reading(read: Callable[[Any], Shell], frame: Any) -> Shell | Refused:
         return error
 
 
+def joined(resource: Shell | Refused, scope: Shell | Refused) -> Shell | Refused:
+    """What both give to each of their spans, or why there is one that cannot be read."""
+    if isinstance(resource, Refused):
+        return resource
+    if isinstance(scope, Refused):
+        return scope
+    return Shell(resource.columns | scope.columns, resource.size_bytes + scope.size_bytes)
+
+
 @dataclass(slots=True)
 class Batch:
     """The rows of one request as they are collected, and the spans that were refused."""
 
     received_ns: int
+    repeated_bytes: int = 0
+    """What resource and scope come to on the spans so far."""
     rows: list[Row] = field(default_factory=list)
     _refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     _spans: int = 0
-    _repeated_bytes: int = 0
 
-    def add(self, resource: Shell | Refused, scope: Shell | Refused, read: Callable[[Any], Row], span: Any) -> None:
-        """Read one span, and make its row of what it, its scope and its resource say."""
+    def add(self, shell: Shell | Refused, read: Callable[[Any], Row], span: Any) -> bool:
+        """Read one span, and make its row of what it, its scope and its resource say.
+
+        Returns:
+            Whether it was taken.
+        """
         self._spans += 1
         check_spans(self._spans)
-        try:
-            if isinstance(resource, Refused):
-                raise resource
-            if isinstance(scope, Refused):
-                raise scope
-            row = read(span)
-        except Refused as error:
-            count, example = self._refused.get(error.reason, (0, ""))
-            self._refused[error.reason] = (count + 1, example or _example(span))
-            return
-        self._repeated_bytes += resource.size_bytes + scope.size_bytes
-        check_decoded(self._repeated_bytes)
+        if isinstance(shell, Refused):
+            return self._refuse(shell.reason, span)
+        row = reading(read, span)
+        if isinstance(row, Refused):
+            return self._refuse(row.reason, span)
+        self.repeated_bytes += shell.size_bytes
+        check_decoded(self.repeated_bytes)
         own = {name: value for name, value in row.items() if value is not None}
-        self.rows.append({**resource.columns, **scope.columns, **own, "received_ns": self.received_ns})
+        self.rows.append({**shell.columns, **own, "received_ns": self.received_ns})
+        return True
+
+    def _refuse(self, reason: str, span: Any) -> Literal[False]:
+        count, example = self._refused.get(reason, (0, ""))
+        self._refused[reason] = (count + 1, example or _example(span))
+        return False
 
     def decoded(self) -> Decoded:
         """The request in columns."""
@@ -521,7 +560,12 @@ def protobuf_scope(frame: Any) -> Shell:
     )
 
 
-def _span(body: bytes) -> Row:
+def protobuf_span(body: bytes) -> Row:
+    """What a span says itself.
+
+    Raises:
+        Refused: it breaks a rule.
+    """
     try:
         span = trace_pb2.Span.FromString(body)
     except ProtobufError as error:
@@ -609,8 +653,16 @@ _UINT32: Final = (0, 2**32 - 1)
 _INT32: Final = (-(2**31), 2**31 - 1)
 
 
+def json_object_at(text: str) -> Any:
+    """The object in JSON that a text begins with, whatever stands behind it; read as `read_json` does."""
+    return _decoder.raw_decode(text)[0]
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON; OTLP writes it as a string")
+
+
+_decoder: Final = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _json_resource(frame: Mapping[str, Any]) -> Shell:
@@ -640,7 +692,12 @@ def _json_scope(frame: Mapping[str, Any]) -> Shell:
     )
 
 
-def _json_span(span: Mapping[str, Any]) -> Row:
+def json_span(span: Mapping[str, Any]) -> Row:
+    """What a span says itself.
+
+    Raises:
+        Refused: it breaks a rule.
+    """
     status = _object(span, "status")
     return {
         **ids(_hex(span, "traceId"), _hex(span, "spanId"), _hex(span, "parentSpanId")),

@@ -3,9 +3,9 @@
    Nothing is allocated and nothing is copied but ids: texts and attributes are places in the body. Each different text
    and each different attribute gets a number, by its bytes, in the order in which they come.
 
-   Every read is checked against the end of the message that it is in. Whatever is unusual (malformed, a rule broken, a
-   field that comes twice or with another wire type, a group) ends the scan with UNUSUAL, and the request is left to a
-   decoder in Python, which is the authority. */
+   Every read is checked against the end of the message that it is in. A span in which anything is unusual (malformed, a
+   rule broken, a text given twice, a field with another wire type, a group) is marked as ODD, and left with its place to
+   a decoder in Python, which is the authority. What is unusual around spans ends the scan with UNUSUAL. */
 
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,9 @@
 enum {
     START, END, KIND, FLAGS, STATUS, DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS,
     NAME, TRACE_STATE, MESSAGE, /* numbers of texts, or NO_TEXT */
-    HAS_PARENT, SCOPE, ATTRIBUTES_END
+    HAS_PARENT, SCOPE, ATTRIBUTES_END,
+    ODD, OFFSET, SIZE, /* of an odd span nothing counts but SCOPE, ATTRIBUTES_END and where it stands in the body */
+    NUMBERS
 };
 /* What an attribute's value is. As in compiled.py. */
 enum { OTHER, STRING, BOOL, INT, DOUBLE };
@@ -34,7 +36,7 @@ typedef struct {
     const uint8_t *body;
     int64_t size;
     uint64_t seed[2];
-    /* How much there is: count() says it, and the caller makes room. */
+    /* How much there is: scan_count() says it, and the caller makes room; scan_fill() says how much of it is in use. */
     int64_t spans, resources, scopes, nested, attributes;
     /* What scan() fills. */
     int64_t *numbers;
@@ -145,7 +147,7 @@ static int64_t text_number(Request *r, Place p) {
     uint32_t *found = slot(r, r->text_slots, r->text_mask, r->text, sizeof(Place), p);
     if (!found) return UNUSUAL;
     if (!*found) {
-        if (r->texts == 3 * r->spans + r->attributes) return UNUSUAL; /* no more room: a span has a text twice */
+        if (r->texts == 3 * r->spans + r->attributes) return UNUSUAL; /* no more room */
         if (!is_utf8(r->body + p.offset, r->body + p.offset + p.size)) return UNUSUAL;
         r->text[r->texts] = p;
         *found = (uint32_t)++r->texts;
@@ -230,14 +232,19 @@ static int write_id(const Field *f, int size, char *hex) {
     return any ? 1 : UNUSUAL;
 }
 
-static int64_t text_of(Request *r, const Field *f) { return f->value ? text_number(r, placed(r, f)) : NO_TEXT; }
+/* A text that a span has once, so that it takes no more room than there is for it. */
+static int read_text(Request *r, const Field *f, int64_t *number) {
+    if (*number != NO_TEXT) return UNUSUAL;
+    if (f->value) *number = text_number(r, placed(r, f));
+    return *number == UNUSUAL ? UNUSUAL : 1;
+}
 
 static int read_status(Request *r, Cursor c, int64_t *code, int64_t *message) {
     Field f;
     int more;
     while ((more = next(&c, &f)) > 0) {
         if (f.number == 2 && f.wire == 2) {
-            if ((*message = text_of(r, &f)) == UNUSUAL) return UNUSUAL;
+            if (read_text(r, &f, message) < 0) return UNUSUAL;
         } else if (f.number == 3 && f.wire == 0) {
             *code = (int32_t)f.value;
         } else if (f.number == 2 || f.number == 3) {
@@ -249,34 +256,35 @@ static int read_status(Request *r, Cursor c, int64_t *code, int64_t *message) {
 
 static const char WIRES[17] = {-1, 2, 2, 2, 2, 2, 0, 1, 1, 2, 0, 2, 0, 2, 0, 2, 5}; /* of a span's fields, by number */
 
-static int count_span(Request *r, Cursor c) {
+/* As next(), where a field that is known has the wire type that it must have. */
+static int next_of_span(Cursor *c, Field *f) {
+    int more = next(c, f);
+    return more > 0 && f->number <= 16 && f->wire != (uint64_t)WIRES[f->number] ? UNUSUAL : more;
+}
+
+/* Of a span that cannot be read, what comes before is counted: read_span() reads no further. */
+static void count_span(Request *r, Cursor c) {
     Field f;
-    int more;
-    while ((more = next(&c, &f)) > 0) {
-        if (f.number <= 16 && f.wire != (uint64_t)WIRES[f.number]) return UNUSUAL;
+    while (next_of_span(&c, &f) > 0) {
         r->attributes += f.number == 9;
         r->nested += f.number == 11 || f.number == 13;
     }
     r->spans++;
-    return more;
 }
 
-static int scan_span(Request *r, Cursor c, int64_t row, int64_t scope, int64_t *attributes, int64_t *nested) {
-    int64_t field[ATTRIBUTES_END + 1] = {0};
+static int read_span(Request *r, Cursor c, int64_t row, int64_t *field, int64_t *attributes, int64_t *nested) {
     int ids = 0, more;
     Field f;
-    field[NAME] = field[TRACE_STATE] = field[MESSAGE] = NO_TEXT;
-    field[SCOPE] = scope;
-    while ((more = next(&c, &f)) > 0) {
+    while ((more = next_of_span(&c, &f)) > 0) {
         switch (f.number) {
         case 1: if (write_id(&f, 16, r->trace_ids + 32 * row) < 0) return UNUSUAL; ids |= 1; break;
         case 2: if (write_id(&f, 8, r->span_ids + 16 * row) < 0) return UNUSUAL; ids |= 2; break;
-        case 3: if ((field[TRACE_STATE] = text_of(r, &f)) == UNUSUAL) return UNUSUAL; break;
+        case 3: if (read_text(r, &f, &field[TRACE_STATE]) < 0) return UNUSUAL; break;
         case 4:
             field[HAS_PARENT] = write_id(&f, 8, r->parent_ids + 16 * row) > 0;
             if (f.value && f.value != 8) return UNUSUAL;
             break;
-        case 5: if ((field[NAME] = text_of(r, &f)) == UNUSUAL) return UNUSUAL; break;
+        case 5: if (read_text(r, &f, &field[NAME]) < 0) return UNUSUAL; break;
         case 6: field[KIND] = (int32_t)f.value; break;
         case 7: field[START] = (int64_t)f.value; break;
         case 8: field[END] = (int64_t)f.value; break;
@@ -289,32 +297,46 @@ static int scan_span(Request *r, Cursor c, int64_t row, int64_t scope, int64_t *
         case 16: field[FLAGS] = (int64_t)f.value; break;
         }
     }
-    field[ATTRIBUTES_END] = *attributes;
-    for (int i = 0; i <= ATTRIBUTES_END; i++) r->numbers[i * r->spans + row] = field[i];
     return more < 0 || ids != 3 ? UNUSUAL : 1;
 }
 
 /* The three levels above spans are walked twice: once to count, once to scan. */
 typedef struct { int64_t resources, scopes, rows, attributes, nested; } Progress;
 
+static void scan_span(Request *r, const Field *f, Progress *p) {
+    const Progress before = *p;
+    const Place place = placed(r, f);
+    int64_t field[NUMBERS] = {0};
+    field[NAME] = field[TRACE_STATE] = field[MESSAGE] = NO_TEXT;
+    if (read_span(r, inside(f), p->rows, field, &p->attributes, &p->nested) < 0) {
+        *p = before; /* of its texts and attributes those remain that came for the first time: no span has them */
+        field[ODD] = 1;
+        field[NAME] = field[TRACE_STATE] = field[MESSAGE] = NO_TEXT;
+    }
+    field[SCOPE] = p->scopes;
+    field[ATTRIBUTES_END] = p->attributes;
+    field[OFFSET] = place.offset;
+    field[SIZE] = place.size;
+    for (int i = 0; i < NUMBERS; i++) r->numbers[i * r->spans + p->rows] = field[i];
+    p->rows++;
+}
+
 static int walk_scope(Request *r, Cursor c, Progress *p, int scanning) {
     Field f;
     Scope s = {p->resources, {0, 0}, {0, 0}, 0};
-    int more, scopes = 0;
+    int more, scopes = 0, schemas = 0;
     while ((more = next(&c, &f)) > 0) {
         if (f.number > 3) continue;
         if (f.wire != 2) return UNUSUAL;
-        if (f.number == 1 && scopes++) return UNUSUAL;
+        if ((f.number == 1 && scopes++) || (f.number == 3 && schemas++)) return UNUSUAL;
         if (f.number == 1) s.scope = placed(r, &f);
         if (f.number == 3) s.schema = placed(r, &f);
         if (f.number != 2) continue;
-        if (!scanning && count_span(r, inside(&f)) < 0) return UNUSUAL;
-        if (scanning && scan_span(r, inside(&f), p->rows + s.spans, p->scopes, &p->attributes, &p->nested) < 0)
-            return UNUSUAL;
+        if (scanning) scan_span(r, &f, p);
+        else count_span(r, inside(&f));
         s.spans++;
     }
     if (scanning) r->scope[p->scopes] = s;
-    p->rows += s.spans;
     p->scopes++;
     return more;
 }
@@ -322,11 +344,11 @@ static int walk_scope(Request *r, Cursor c, Progress *p, int scanning) {
 static int walk_resource(Request *r, Cursor c, Progress *p, int scanning) {
     Field f;
     Resource resource = {{0, 0}, {0, 0}};
-    int more, resources = 0;
+    int more, resources = 0, schemas = 0;
     while ((more = next(&c, &f)) > 0) {
         if (f.number > 3) continue;
         if (f.wire != 2) return UNUSUAL;
-        if (f.number == 1 && resources++) return UNUSUAL;
+        if ((f.number == 1 && resources++) || (f.number == 3 && schemas++)) return UNUSUAL;
         if (f.number == 1) resource.resource = placed(r, &f);
         if (f.number == 2 && walk_scope(r, inside(&f), p, scanning) < 0) return UNUSUAL;
         if (f.number == 3) resource.schema = placed(r, &f);
@@ -347,6 +369,10 @@ static int walk(Request *r, int scanning) {
     }
     r->resources = p.resources;
     r->scopes = p.scopes;
+    if (scanning) {
+        r->attributes = p.attributes;
+        r->nested = p.nested;
+    }
     return more;
 }
 

@@ -6,9 +6,13 @@ The scanner takes a request apart and numbers what is different in it.
 What an attribute means is then found out once for each different one, and columns are filled from these by number.
 JSON is turned into protobuf first.
 
-Whatever is unusual (a span to reject, malformed bytes, a key twice) is left to the decoders in `otlp.py`, for the whole
-request: there is one authority on what is rejected and why.
-Without a compiler at installation everything is left to them.
+There is one authority on what is rejected and why, the readable decoder in `otlp.py`.
+A span in which anything is unusual (one to reject, malformed bytes, a key twice, each span of a refused resource) is
+`odd`: it is read by `otlp.Batch`, and if it is taken, its row is put between the others where it belongs.
+So a request costs what its odd spans cost there, and next to nothing more.
+What is unusual around spans in protobuf is first written again by protobuf; in JSON, or where the request cannot be
+read, all of it is left to the readable decoder.
+Without a compiler at installation everything is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,29 +31,23 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from telemetry.errors import IngestError
 from telemetry.receiver import otlp, parts
 from telemetry.receiver.compiled import BOOL, DOUBLE, INT, OTHER, STRING, Scanned, Unusual, transcoded
-from telemetry.receiver.otlp import Decoded, Refused, Shell
+from telemetry.receiver.otlp import Batch, Decoded, Refused, Row, Shell
 from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
 
+_UNUSUAL: Final = (Unusual, ProtobufError, UnicodeDecodeError)
+"""What leaves a whole request to the readable decoder."""
 _MAX_REMEMBERED_BYTES: Final = 8192
 """A longer resource or scope is not remembered."""
 
 
 def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_protobuf`."""
-    try:
-        request = _framed(body)
-        return Decoded(_table(request, np.full(request.spans, received_ns)), ())
-    except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
-        return otlp.decode_protobuf(body, received_ns)
+    return _alone(Undecoded(body, False, received_ns))
 
 
 def decode_json(body: bytes, received_ns: int) -> Decoded:
     """As `otlp.decode_json`."""
-    try:
-        request = _framed_json(body)
-        return Decoded(_table(request, np.full(request.spans, received_ns)), ())
-    except (Unusual, Refused, ProtobufError, UnicodeDecodeError):
-        return otlp.decode_json(body, received_ns)
+    return _alone(Undecoded(body, True, received_ns))
 
 
 class Undecoded(NamedTuple):
@@ -65,93 +63,178 @@ def decode_together(requests: Sequence[Undecoded]) -> list[Decoded | IngestError
 
     One request after another in protobuf is one request. A few dozen small ones so cost little more than one of them:
     making columns takes some 3 ms, and a span 2 to 5 microseconds.
+    Where one of them cannot be scanned, halving finds it, and the others are still decoded together.
     """
-    if len(requests) > 1:
+    if len(requests) == 1:
         try:
-            return list(_joined(requests))
-        except (Unusual, Refused, ProtobufError, UnicodeDecodeError, IngestError):
-            pass  # one of them is for the readable decoder, or is refused
-    return [_alone(request) for request in requests]
-
-
-def _joined(requests: Sequence[Undecoded]) -> Iterator[Decoded]:
-    # Each is walked by itself first, so that none can reach into the next.
-    framed = [_framed_json(request.body) if request.is_json else _framed(request.body) for request in requests]
-    spans = [each.spans for each in framed]
-    received_ns = np.repeat([request.received_ns for request in requests], spans)
-    table = _table(_framed(b"".join(each.body for each in framed)), received_ns)
-    for count, end in zip(spans, np.cumsum(spans).tolist(), strict=True):
-        yield Decoded(table.slice(end - count, count), ())
-
-
-def _alone(request: Undecoded) -> Decoded | IngestError:
+            return [_alone(requests[0])]
+        except IngestError as error:
+            return [error]
     try:
-        return (decode_json if request.is_json else decode_protobuf)(request.body, request.received_ns)
-    except IngestError as error:
-        return error
+        return [*_joined(requests)]
+    except (*_UNUSUAL, IngestError):
+        half = len(requests) // 2
+        return decode_together(requests[:half]) + decode_together(requests[half:])
 
 
-def _framed(body: bytes) -> Scanned:
-    """A request in protobuf whose spans are counted, and within limits."""
+def _alone(request: Undecoded) -> Decoded:
+    try:
+        return _joined([request])[0]
+    except _UNUSUAL:
+        decode = otlp.decode_json if request.is_json else otlp.decode_protobuf
+        return decode(request.body, request.received_ns)
+
+
+class _Framed(NamedTuple):
+    """A request whose spans are counted, and within limits."""
+
+    request: Undecoded
+    scanned: Scanned
+    json_places: NDArray[np.int64] | None
+    """Where each span begins in JSON."""
+
+
+def _framed(request: Undecoded) -> _Framed:
+    if not request.is_json:
+        return _Framed(request, _counted(request.body), None)
+    parts.check_json(request.body)
+    body, places = transcoded(request.body)
+    return _Framed(request, _counted(body), places)
+
+
+def _counted(body: bytes) -> Scanned:
     otlp.check_parts(body)
-    request = Scanned(body)
+    try:
+        request = Scanned(body)
+    except Unusual:
+        request = Scanned(otlp.rewritten(body))
     parts.check_repeated(request.resource_count, "resources")
     parts.check_repeated(request.scope_count, "scopes")
     otlp.check_spans(request.spans)
     return request
 
 
-def _framed_json(body: bytes) -> Scanned:
-    parts.check_json(body)
-    return _framed(transcoded(body))
+def _joined(requests: Sequence[Undecoded]) -> list[Decoded]:
+    # Each is walked by itself first, so that none can reach into the next.
+    framed = [_framed(request) for request in requests]
+    one = framed[0].scanned if len(framed) == 1 else _counted(b"".join(each.scanned.body for each in framed))
+    one.scan()
+    shells = _shells(one)
+    spans = [each.scanned.spans for each in framed]
+    table = _table(one, shells, np.repeat([request.received_ns for request in requests], spans))
+    decoded, usual_end = [], 0
+    for each, count, end in zip(framed, spans, np.cumsum(spans).tolist(), strict=True):
+        rows = slice(end - count, end)
+        usual = count - int(np.count_nonzero(one.odd[rows]))
+        own = table.slice(usual_end, usual)
+        usual_end += usual
+        decoded.append(Decoded(own, ()) if usual == count else _completed(each, own, one, shells, rows))
+    return decoded
 
 
-def _table(request: Scanned, received_ns: NDArray[np.int64]) -> pa.Table:
+def _completed(each: _Framed, usual: pa.Table, one: Scanned, shells: Sequence[Shell | Refused], rows: slice) -> Decoded:
+    """One of the requests, with what the readable decoder says of its odd spans.
+
+    Args:
+        usual: its other spans.
+        one: the request in which it is scanned.
+        shells: by scope of that.
+        rows: its spans in that.
+    """
+    is_odd, scopes = one.odd[rows], one.number("scope")[rows]
+    odd, others = np.flatnonzero(is_odd), np.flatnonzero(~is_odd)
+    batch = Batch(each.request.received_ns, _repeated_bytes(_giving(shells, scopes[others])))
+    read, spans = _readable(each, one, rows, odd)
+    taken = [
+        row
+        for row, scope, span in zip(odd.tolist(), scopes[odd].tolist(), spans, strict=True)
+        if batch.add(shells[scope], read, span)
+    ]
+    decoded = batch.decoded()
+    if not taken:
+        return Decoded(usual, decoded.rejected)
+    order = np.argsort(np.concatenate([others, taken]))
+    table = pa.concat_tables([usual, decoded.table]).take(pa.array(order)).combine_chunks()
+    return Decoded(table, decoded.rejected)
+
+
+def _readable(
+    each: _Framed, one: Scanned, rows: slice, odd: NDArray[np.int64]
+) -> tuple[Callable[[Any], Row], Iterator[Any]]:
+    """How the readable decoder reads a span, and what it reads."""
+    if each.json_places is None:
+        places = (one.number(name)[rows][odd].tolist() for name in ("offset", "size"))
+        return otlp.protobuf_span, map(one.bytes_at, zip(*places, strict=True))
+    places = (each.json_places[at].tolist() for at in (odd, odd + 1))  # a span ends before the next one begins
+    texts = (each.request.body[begin:end].decode() for begin, end in zip(*places, strict=True))
+    return otlp.json_span, map(otlp.json_object_at, texts)
+
+
+_Giving = list[tuple[Shell, int]]
+"""What a resource and a scope say, and how many spans it is said of."""
+
+
+def _giving(shells: Sequence[Shell | Refused], scopes: NDArray[np.int64]) -> _Giving:
     """
     Args:
-        received_ns: of each span.
+        shells: by scope.
+        scopes: of spans that are not odd, in their order.
     """
-    request.scan()
-    shells = _shells(request)
+    used, counts = np.unique(scopes, return_counts=True)
+    of_used = ((shells[scope], count) for scope, count in zip(used.tolist(), counts.tolist(), strict=True))
+    return [(shell, count) for shell, count in of_used if isinstance(shell, Shell)]
+
+
+def _repeated_bytes(giving: _Giving) -> int:
+    return sum(shell.size_bytes * count for shell, count in giving)
+
+
+def _table(request: Scanned, shells: Sequence[Shell | Refused], received_ns: NDArray[np.int64]) -> pa.Table:
+    """The spans that are not odd; which are is known then.
+
+    Args:
+        shells: by scope.
+        received_ns: of each span.
+
+    Raises:
+        PayloadTooLarge: resources and scopes, repeated on these, are larger than is taken.
+    """
     if not request.spans:
         return otlp.SPANS_SCHEMA.empty_table()
+    scopes = request.number("scope")
+    request.odd |= np.array([isinstance(shell, Refused) for shell in shells])[scopes]
     columns = _span_columns(request) | _attribute_columns(request)
-    columns |= _inherited(columns, shells, request.scopes["spans"].tolist())
     columns["received_ns"] = pa.array(received_ns)
+    if request.odd.any():
+        usual = pa.array(~request.odd)
+        columns = {name: column.filter(usual) for name, column in columns.items()}
+        scopes = scopes[~request.odd]
+    giving = _giving(shells, scopes)
+    otlp.check_decoded(_repeated_bytes(giving))
+    columns |= _inherited(columns, giving)
     arrays = [
-        columns[field.name] if field.name in columns else otlp.nulls(request.spans, field.type)
+        columns[field.name] if field.name in columns else otlp.nulls(scopes.size, field.type)
         for field in otlp.SPANS_SCHEMA
     ]
     return pa.Table.from_arrays(arrays, schema=otlp.SPANS_SCHEMA)
 
 
-def _inherited(
-    columns: dict[str, pa.Array], shells: Sequence[dict[str, Any]], spans_of: Sequence[int]
-) -> dict[str, pa.Array]:
-    """What resources and scopes say, repeated on each of their spans that does not say it itself.
-
-    Args:
-        shells: by scope.
-        spans_of: how many spans each of these has.
-    """
-    indices = pa.array(np.repeat(np.arange(len(shells)), spans_of))
+def _inherited(columns: dict[str, pa.Array], giving: _Giving) -> dict[str, pa.Array]:
+    """What resources and scopes say, repeated on each of their spans that does not say it itself."""
+    indices = pa.array(np.repeat(np.arange(len(giving)), [count for _, count in giving]))
     made = {}
-    for name in {name for shell in shells for name, value in shell.items() if value is not None}:
-        values = pa.array([shell.get(name) for shell in shells], otlp.SPANS_SCHEMA.field(name).type)
-        inherited = pa.repeat(values[0], len(indices)) if len(shells) == 1 else values.take(indices)
+    for name in {name for shell, _ in giving for name, value in shell.columns.items() if value is not None}:
+        values = pa.array([shell.columns.get(name) for shell, _ in giving], otlp.SPANS_SCHEMA.field(name).type)
+        inherited = pa.repeat(values[0], len(indices)) if len(giving) == 1 else values.take(indices)
         made[name] = pc.coalesce(columns[name], inherited) if name in columns else inherited
     return made
 
 
-def _times(values: NDArray[np.uint64]) -> pa.Array:
-    """Points in time.
-
-    Raises:
-        Unusual: one of them is refused.
-    """
-    if (values >= otlp.MAX_TIME_NS).any():
-        raise Unusual
-    return pa.array(values.astype(np.int64))
+def _times(request: Scanned, name: str) -> pa.Array:
+    """Points in time."""
+    values = request.number(name)
+    request.odd |= values.view(np.uint64) >= otlp.MAX_TIME_NS
+    return pa.array(values)
 
 
 def _counts(values: NDArray[np.int64]) -> pa.Array:
@@ -169,8 +252,8 @@ def _span_columns(request: Scanned) -> dict[str, pa.Array]:
         "flags": _counts(request.number("flags")),
         "name": _texts(request.number("name"), texts).fill_null(""),
         "kind": _named(request.number("kind"), otlp.KINDS),
-        "start_ns": _times(request.number("start").view(np.uint64)),
-        "end_ns": _times(request.number("end").view(np.uint64)),
+        "start_ns": _times(request, "start"),
+        "end_ns": _times(request, "end"),
         "status_code": _named(request.number("status"), otlp.STATUS_CODES),
         "status_message": _texts(request.number("message"), texts),
         "dropped_attributes_count": _counts(request.number("dropped_attributes_count")),
@@ -210,7 +293,12 @@ def _nested(request: Scanned, is_link: int, message: Any, read: Callable[[Any], 
     """Events or links as JSON."""
     found: dict[int, list[Any]] = {}
     for row, _, place in request.nested[request.nested["is_link"] == is_link].tolist():
-        found.setdefault(row, []).append(read(message.FromString(request.bytes_at(place))))
+        try:
+            item = read(message.FromString(request.bytes_at(place)))
+        except (ProtobufError, Refused):
+            request.odd[row] = True
+        else:
+            found.setdefault(row, []).append(item)
     present = np.zeros(request.spans, np.bool_)
     present[list(found)] = True
     return pa.array([otlp.json_text(items) for items in found.values()], pa.string()).take(_places(present))
@@ -242,7 +330,9 @@ def _attribute_columns(request: Scanned) -> dict[str, pa.Array]:
         cells = order[ends[index - 1] if index else 0 : ends[index]]
         at, values = rows[cells], places[request.attributes[cells]]
         if index == _REST:
-            columns["attributes"] = _rest(_json_of(request, those).take(pa.array(values)), at, request.spans)
+            pieces = _json_of(request, those).take(pa.array(values))
+            request.odd[at[pieces.is_null().to_numpy(zero_copy_only=False)]] = True
+            columns["attributes"] = _rest(pieces, at, request.spans)
         else:
             columns[COLUMNS[index].name] = _typed(request, COLUMNS[index].type, those, at, values)
     return columns
@@ -278,7 +368,7 @@ def _typed(request: Scanned, kind: str, those: NDArray[Any], at: NDArray[Any], v
 
 
 def _json_of(request: Scanned, attributes: NDArray[np.int64]) -> pa.StringArray:
-    """Each of these different attributes as `"key":value`."""
+    """Each of these different attributes as `"key":value`; null if the readable decoder must look at it."""
     kinds = request.distinct["kind"][attributes]
     simple = (kinds >= STRING) & (kinds <= INT)
     texts = request.written(attributes[simple].astype(np.int32))
@@ -304,9 +394,15 @@ def _json_of(request: Scanned, attributes: NDArray[np.int64]) -> pa.StringArray:
     )
 
 
-def _other_json(attribute: bytes) -> str:
-    pair = common_pb2.KeyValue.FromString(attribute)
-    return str(otlp.json_text({pair.key: otlp.any_value(pair.value)}))[1:-1]
+def _other_json(attribute: bytes) -> str | None:
+    try:
+        pair = common_pb2.KeyValue.FromString(attribute)
+        value = otlp.any_value(pair.value)
+    except (ProtobufError, Refused):
+        return None
+    if pair.key in _TYPED and otlp.fits(COLUMNS[_TYPED[pair.key]].type, value):
+        return None  # a value among fields that OTLP does not know, or given twice
+    return str(otlp.json_text({pair.key: value}))[1:-1]
 
 
 def _rest(pieces: pa.Array, at: NDArray[Any], spans: int) -> pa.Array:
@@ -338,21 +434,16 @@ def _scope(scope: bytes, schema_url: bytes) -> Shell:
     return otlp.protobuf_scope(_Frame(schema_url.decode(), scope=common_pb2.InstrumentationScope.FromString(scope)))
 
 
-def _shells(request: Scanned) -> list[dict[str, Any]]:
+def _shells(request: Scanned) -> list[Shell | Refused]:
     """What resources and scopes say, for each scope."""
     resources = [_read(_resource, *map(request.bytes_at, places)) for places in request.resources.tolist()]
-    shells, repeated_bytes = [], 0
-    for index, scope_at, schema_at, spans in request.scopes.tolist():
-        resource = resources[index]
-        scope = _read(_scope, request.bytes_at(scope_at), request.bytes_at(schema_at))
-        shells.append(resource.columns | scope.columns)
-        repeated_bytes += spans * (resource.size_bytes + scope.size_bytes)
-        otlp.check_decoded(repeated_bytes)
-    return shells
+    return [
+        otlp.joined(resources[index], _read(_scope, request.bytes_at(scope_at), request.bytes_at(schema_at)))
+        for index, scope_at, schema_at, _ in request.scopes.tolist()
+    ]
 
 
-def _read(cached: Any, frame: bytes, schema_url: bytes) -> Shell:
+def _read(cached: Any, frame: bytes, schema_url: bytes) -> Shell | Refused:
     """Read a resource or a scope, or remember it: a sender repeats its own. A large one is not kept."""
     read = cached if len(frame) <= _MAX_REMEMBERED_BYTES else cached.__wrapped__
-    shell: Shell = read(frame, schema_url)
-    return shell
+    return otlp.reading(lambda given: read(*given), (frame, schema_url))

@@ -2,9 +2,10 @@
    GIL.
 
    RULES say which keys each message has, and how their values are written; other keys are skipped. Every read is checked
-   against the end of the body, and every write against the end of the room. Whatever is unusual (not JSON, a value of
-   another type than its key's, a key that comes twice, an escaped key, half of a surrogate pair, an integer written as
-   1.0, deep nesting) ends it with UNUSUAL, and the request is left to the decoder in Python, which is the authority. */
+   against the end of the body, and every write against the end of the room. A span in which anything is unusual (a value
+   of another type than its key's, a key that comes twice, an escaped key, half of a surrogate pair, an integer written as
+   1.0) is written as a span without fields, and left with its place to the decoder in Python, which is the authority.
+   What is unusual around spans, is not JSON or is nested deeply ends it with UNUSUAL. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -65,7 +66,12 @@ static const Rule RULES[MESSAGES][17] = {
     [MAP] = {{"values", 1, PARTS(ATTRIBUTE)}},
 };
 
-typedef struct { const uint8_t *at, *end; uint8_t *out, *room; } Way; /* what is left to read, and room to write */
+typedef struct {
+    const uint8_t *at, *end; /* what is left to read */
+    uint8_t *out, *room;     /* and room to write */
+    const uint8_t *body;
+    int64_t *span, *spans_end; /* room for where each span begins in the body */
+} Way;
 typedef struct { const uint8_t *at, *end; int escaped; } Text;        /* a text without its quotes, or a number */
 
 static int put(Way *w, const void *bytes, int64_t size) {
@@ -316,6 +322,19 @@ static int read_bool(Way *w, uint64_t *value) {
 
 static int put_message(Way *w, int message, int depth);
 
+static int put_span(Way *w, int depth) {
+    uint8_t *part = begin_part(w);
+    if (!part || peek(w) != '{' || w->span == w->spans_end) return UNUSUAL;
+    const uint8_t *at = w->at;
+    *w->span++ = at - w->body;
+    if (put_message(w, SPAN, depth) < 0) {
+        w->at = at;
+        w->out = part;
+        if (skip(w, depth) < 0) return UNUSUAL;
+    }
+    return end_part(w, part);
+}
+
 static int put_value(Way *w, const Rule *rule, int depth) {
     static const int wires[] = {
         [MESSAGE] = SIZED, [TEXT] = SIZED, [HEX] = SIZED, [BASE64] = SIZED, [COUNT] = VARINT, [FLAGS] = FIXED_32,
@@ -326,6 +345,7 @@ static int put_value(Way *w, const Rule *rule, int depth) {
     if (put_varint(w, (uint64_t)(rule->number << 3 | wires[rule->form])) < 0) return UNUSUAL;
     switch (rule->form) {
     case MESSAGE:
+        if (rule->message == SPAN) return put_span(w, depth);
         part = begin_part(w);
         return part && put_message(w, rule->message, depth) > 0 ? end_part(w, part) : UNUSUAL;
     case TEXT: return put_text(w);
@@ -383,9 +403,11 @@ static int put_message(Way *w, int message, int depth) {
     return takes(w, '}') ? 1 : UNUSUAL;
 }
 
-/* The size of the request in protobuf, or UNUSUAL. */
-int64_t transcode(const uint8_t *body, int64_t size, uint8_t *out, int64_t room) {
-    Way w = {body, body + size, out, out + room};
+/* The size of the request in protobuf, or UNUSUAL.
+
+   span: where each span begins in the body, at most `spans` of them. */
+int64_t transcode(const uint8_t *body, int64_t size, uint8_t *out, int64_t room, int64_t *span, int64_t spans) {
+    Way w = {body, body + size, out, out + room, body, span, span + spans};
     if (!is_utf8(body, body + size) || put_message(&w, REQUEST, 0) < 0 || peek(&w) != UNUSUAL) return UNUSUAL;
     return w.out - out;
 }

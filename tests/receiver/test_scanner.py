@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from google.protobuf.message import DecodeError as ProtobufError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
 from telemetry.receiver import compiled, otlp, parts, scanner
@@ -82,20 +85,203 @@ def test_repeated_keys(attributes: list[Any]) -> None:
     same(to_json(message))
 
 
+@st.composite
+def mixed(draw: st.DrawFn) -> bytes:
+    """A usual request in protobuf with odd spans at any places: of any request, and bytes that are none."""
+    frames = otlp.read_frames(draw(st.sampled_from([own(5), foreign(9)])).SerializeToString())
+    lists = [scope.spans for resource in frames.resource_spans for scope in resource.scope_spans]
+    for other in draw(st.lists(requests.map(_spans), max_size=3)):
+        for body in other:
+            spans = draw(st.sampled_from(lists))
+            spans.insert(draw(st.integers(0, len(spans))), draw(st.just(body) | mutated(st.just(body))))
+    if draw(st.booleans()):  # a resource refuses its spans, or a scope
+        frame = draw(st.sampled_from(frames.resource_spans))
+        owner = draw(st.sampled_from([frame.resource, frame.scope_spans[0].scope]))
+        owner.attributes.append(attribute("deep", nested(otlp.MAX_NESTING + 1)))
+    return bytes(frames.SerializeToString())
+
+
+def _spans(message: Request) -> list[bytes]:
+    return [
+        each.SerializeToString()
+        for part in message.resource_spans
+        for scope in part.scope_spans
+        for each in scope.spans
+    ]
+
+
+def nested(levels: int) -> list[Any]:
+    """Lists in lists."""
+    return [nested(levels - 1)] if levels > 1 else []
+
+
+@QUICK
+@given(mixed(), st.sampled_from([otlp.MAX_DECODED_BYTES, 2000]))
+def test_odd_spans_among_usual_ones(body: bytes, max_decoded_bytes: int) -> None:
+    """Odd spans among usual ones are what they are to the readable decoder, and so are the limits of the request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(otlp, "MAX_DECODED_BYTES", max_decoded_bytes)
+        same(body)
+        try:
+            message = Request.FromString(body)
+        except ProtobufError:
+            return  # a span that is none cannot be written in JSON
+        same(to_json(message))
+
+
+ODD: list[tuple[dict[str, Any], int]] = [
+    ({"trace_id": b""}, 0),
+    ({"end_time_unix_nano": 2**63}, 0),
+    ({"attributes": [attribute("deep", nested(otlp.MAX_NESTING + 1))]}, 0),
+    ({"events": [{"attributes": [attribute("deep", nested(otlp.MAX_NESTING + 1))]}]}, 0),
+    ({"attributes": [attribute("a", 1), attribute("a", 2)]}, 1),
+]
+
+
+@pytest.mark.parametrize(("fields", "taken"), ODD)
+def test_one_odd_span_among_thousands(fields: dict[str, Any], taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other span is left to the readable decoder, and the odd one keeps its place."""
+    read = left_to_readable(monkeypatch)
+    message = own(4000)
+    spans = message.resource_spans[0].scope_spans[0].spans
+    spans[3000].CopyFrom(span(name="odd", **fields))
+
+    for decode, body in (
+        (scanner.decode_protobuf, message.SerializeToString()),
+        (scanner.decode_json, to_json(message)),
+    ):
+        decoded = decode(body, RECEIVED_NS)
+        names = decoded.table["name"].to_pylist()
+        assert names == [each.name for each in spans if taken or each.name != "odd"]
+        assert sum(rejection.count for rejection in decoded.rejected) == 1 - taken
+    assert read == ["protobuf_span", "json_span"]
+
+
+def left_to_readable(patch: pytest.MonkeyPatch) -> list[str]:
+    """Leave no request to the readable decoder; returns which of its functions read a span, when they have."""
+    read: list[str] = []
+
+    def noted(name: str) -> Callable[[Any], Any]:
+        reader = getattr(otlp, name)
+        return lambda given: read.append(name) or reader(given)
+
+    for name in ("protobuf_span", "json_span"):
+        patch.setattr(otlp, name, noted(name))
+    patch.setattr(otlp, "decode_protobuf", None)
+    patch.setattr(otlp, "decode_json", None)
+    return read
+
+
+def field(tag: int, content: bytes) -> bytes:
+    """A field of up to 16,383 bytes."""
+    return bytes([tag, len(content) & 127 | 128, len(content) >> 7]) + content
+
+
+def request_of(*spans: bytes) -> bytes:
+    """A request in protobuf with these spans."""
+    return field(0x0A, field(0x12, b"".join(field(0x12, each) for each in spans)))
+
+
 @pytest.mark.parametrize("repeated", [b"\x2a\x02", b"\x1a\x02", b"\x7a\x04\x12\x02"])
 def test_repeated_texts_stay_within_their_room(repeated: bytes) -> None:
-    """A span that says its name, its state or its status again and again is left to the readable decoder."""
+    """A span that says its name, its state or its status again and again is odd, and takes no other's room."""
     texts = b"".join(repeated + f"{number:02}".encode() for number in range(50))
-    body = framed(framed(framed(span().SerializeToString() + texts, b"\x12"), b"\x12"), b"\x0a")
+    others = [span(name=f"n{n}", trace_state=f"s{n}", status={"message": f"m{n}"}) for n in range(9)]
+    body = request_of(span().SerializeToString() + texts, *(each.SerializeToString() for each in others))
 
     same(body)
-    with pytest.raises(compiled.Unusual):
-        compiled.Scanned(body).scan()
+    assert compiled.Scanned(body).scan().odd.tolist() == [True] + 9 * [False]
 
 
-def framed(content: bytes, tag: bytes) -> bytes:
-    """A field of 128 to 16,383 bytes."""
-    return tag + bytes([len(content) & 127 | 128, len(content) >> 7]) + content
+@pytest.mark.parametrize("broken", [b"\x4a\x00" * 50 + b"\x07", b"\x4a\x00\x6a\x00" * 50 + b"\x48\x01", b"\x6a\xff"])
+def test_a_broken_span_stays_within_its_room(broken: bytes) -> None:
+    """Attributes and links of a span that breaks off are nobody's."""
+    usual = span(attributes=[attribute("k", 1)], links=[{}], events=[{"name": "e"}]).SerializeToString()
+    body = request_of(usual, span().SerializeToString() + broken, usual)
+
+    same(body)
+    assert compiled.Scanned(body).scan().odd.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "value", [b"\x0a\x01x\x0a\x01y", b"\xf8\x06\x01\x0a\x01x", b"\x0a\x01x\xf8\x06\x01", b"\x0a\x01\xff"]
+)
+def test_values_among_other_fields(value: bytes) -> None:
+    """A value that is given twice, or among fields that OTLP does not know, fills the column of its key."""
+    pair = b"\x0a\x0asession.id" + field(0x12, value)
+    same(request_of(span().SerializeToString() + field(0x4A, pair)))
+
+
+UNKNOWN_GROUP = b"\xfb\x06\x08\x01\xfc\x06"
+
+
+@pytest.mark.parametrize(
+    "parts_of_resource",
+    [
+        [b"\x1a\x01u", b"\x1a\x01v"],
+        [b"\x0a\x02\x10\x01", b"\x0a\x02\x10\x02"],
+        [UNKNOWN_GROUP],
+        [b"\x08\x01", b"\x10\x01"],
+    ],
+)
+def test_what_is_unusual_around_spans_is_written_again(
+    parts_of_resource: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resources given in parts, fields that OTLP does not know and those of another type cost no readable decoder."""
+    spans = field(0x12, field(0x12, span().SerializeToString()))
+    body = field(0x0A, parts_of_resource[0] + spans + b"".join(parts_of_resource[1:]) + spans)
+    expected = outcome(otlp.decode_protobuf, body)
+    read = left_to_readable(monkeypatch)
+
+    assert outcome(scanner.decode_protobuf, body) == expected
+    assert len(expected[0]) == 2
+    assert not read
+
+
+@pytest.mark.parametrize("around", [b"\x1a\x01\xff\x1a\x01u", b"\x0a\x01\xff", b"\x0a\x03\x0a\x05a", b"\x1b"])
+def test_what_is_malformed_around_spans_refuses_the_request(around: bytes) -> None:
+    """A resource or its schema that cannot be read refuses the whole request, also if it is given again."""
+    body = field(0x0A, around + field(0x12, field(0x12, span().SerializeToString())))
+
+    same(body)
+    with pytest.raises(DecodeError):
+        scanner.decode_protobuf(body, RECEIVED_NS)
+
+
+@pytest.mark.parametrize("most", [900, 999, 1000])
+def test_what_is_taken_of_resources_is_of_the_whole_request(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Odd spans and usual ones share what is taken; rejected ones take nothing."""
+    monkeypatch.setattr(otlp, "MAX_DECODED_BYTES", most)
+    twice = span(attributes=[attribute("a", 1), attribute("a", 2)])
+    spans = [span(), twice, span(trace_id=b""), twice, span()]
+    message = request(*spans, note="x" * (250 - len('{"note":""}')))
+    same(message.SerializeToString())
+    same(to_json(message))
+    taken = outcome(scanner.decode_protobuf, message.SerializeToString())[0]
+
+    assert taken is PayloadTooLarge if most < 1000 else len(taken) == 4
+
+
+def test_a_large_resource_is_not_repeated_for_scopes_without_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty scopes, and spans that are rejected, cost none of what is taken of resources, nor memory."""
+    monkeypatch.setattr(otlp, "MAX_DECODED_BYTES", 650_000)
+    message = request(span(), span(), *[span(trace_id=b"")] * 100, note="x" * 300_000)
+    for _ in range(1500):
+        message.resource_spans[0].scope_spans.add()
+    before = pa.default_memory_pool().max_memory()
+    same(message.SerializeToString())
+
+    assert pa.default_memory_pool().max_memory() - before < 50_000_000
+    assert scanner.decode_protobuf(message.SerializeToString(), RECEIVED_NS).rejected[0].count == 100
+
+
+@pytest.mark.parametrize("value", ["NaN", "[1,]", '"\\x"', "1" + "0" * 5000, "[" * 250 + "]" * 250])
+def test_an_odd_span_does_not_hide_what_is_no_json(value: str) -> None:
+    """A span of the wrong type is skipped as strictly as JSON is read."""
+    good = json.dumps(JSON_SPAN)
+    odd = '{"name":1,"x":{"spans":[{"}":"{"}]},"y":%s}'
+    for each in (odd % value, odd % "0", '{"name":"a","name":"b"}', '{"\\u0061":1}', "{}", "[]", "null", "1"):
+        same(f'{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{good},{each},{good}]}}]}}]}}'.encode())
 
 
 @pytest.mark.parametrize("fields", [*JSON_THAT_IS_TAKEN, *JSON_THAT_IS_REJECTED])
@@ -137,8 +323,13 @@ def test_corners_of_json(value: str) -> None:
 
 @pytest.mark.parametrize("message", [own(20), foreign(20), Request()])
 def test_json_becomes_the_same_protobuf(message: Request) -> None:
-    """JSON that was made from a request becomes that request again."""
-    assert Request.FromString(compiled.transcoded(to_json(message))) == message
+    """JSON that was made from a request becomes that request again, and each span is found in it."""
+    text = to_json(message)
+    body, places = compiled.transcoded(text)
+    names = [otlp.json_object_at(text[place:].decode())["name"] for place in places.tolist() if place < len(text)]
+
+    assert Request.FromString(body) == message
+    assert names == [trace_pb2.Span.FromString(each).name for each in _spans(message)]
 
 
 def test_usual_requests_are_not_left_to_the_readable_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +383,22 @@ def test_usual_requests_are_scanned_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert [each.table.num_rows for each in found if isinstance(each, Decoded)] == [3, 3, 3, 1]
     assert [table.num_rows for table in tables] == [10]
+
+
+def test_a_broken_request_is_not_dear_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests with odd spans are still scanned at once, and a malformed one among many is found by halving."""
+    scans = []
+    join = scanner._joined
+    monkeypatch.setattr(scanner, "_joined", lambda waiting: scans.append(len(waiting)) or join(waiting))
+    odd = request(span(), span(trace_id=b"")).SerializeToString()
+    malformed = b"\x0a\x02\x0a\x05"
+    for body, most in ((odd, 1), (malformed, 15)):
+        waiting = [scanner.Undecoded(own(2).SerializeToString(), False, RECEIVED_NS)] * 127
+        waiting.insert(77, scanner.Undecoded(body, False, RECEIVED_NS))
+        found = scanner.decode_together(waiting)
+        assert [n for n, each in enumerate(found) if not isinstance(each, Decoded) or each.rejected] == [77]
+        assert len(scans) <= most
+        scans.clear()
 
 
 @QUICK
