@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 2
 """Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
+SPILLED: Final = 4.0
+"""Times the memory: so much may be in the temporary folder, of queries that need more ..."""
+SPILLED_SHARE: Final = 0.5
+"""... and no more than this of the room on its disk, which spans need, too. DuckDB itself would take 0.9."""
 
 
 def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int) -> duckdb.DuckDBPyConnection:
@@ -28,8 +33,15 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         StoreLocked: another process has it open.
         StoreError: it is damaged, is no DuckDB file, or cannot be written.
     """
+    try:
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        room_bytes = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_limit_bytes * 3 // 4}B",  # spans that wait may have the rest: see Store.commit_each
+        "max_temp_directory_size": f"{int(min(SPILLED * memory_limit_bytes, SPILLED_SHARE * room_bytes))}B",
         "wal_autocheckpoint": "1TB",  # checkpoints are this store's own business: see Store.tend
         "max_vacuum_tasks": merges,
         "python_enable_replacements": False,
@@ -37,15 +49,11 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         "autoinstall_known_extensions": False,
     }
     try:
-        if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True)
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         return connection
-    except OSError as error:
-        raise StoreError(f"cannot make the folder of {path}: {error.strerror}") from error
     except duckdb.Error as error:
         raise _translated(error, path) from error
 

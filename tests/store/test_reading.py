@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from telemetry.errors import StoreError
-from telemetry.store import reading, relations, turnstile
+from telemetry.store import opening, reading, relations, turnstile
 from telemetry.store.duck import Store
 from telemetry.store.reading import IN_THE_WAY, Reader
 from tests.support.spans import attempt, table
@@ -257,6 +257,7 @@ def test_spans_are_stored_beside_heavy_reports(tmp_path: Path, heavy: str) -> No
                 with store.maintained() as connection:
                     store.fold(connection)
                 assert store.trouble is None
+                assert sum(file.stat().st_size for file in tmp_path.glob("*.tmp/*")) <= opening.SPILLED * MEMORY_BYTES
             assert store.commit([table(attempt(41))]).stored > 0
         finally:
             ended.set()
@@ -331,3 +332,14 @@ def test_no_checkpoint_beside_a_query_while_memory_is_short(tmp_path: Path, monk
             assert store.wal_bytes > 0
         store.tend(now=True)
         assert store.wal_bytes == 0
+
+
+def test_what_is_written_to_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that would write more to the temporary folder than it may fails, and leaves nothing there."""
+    monkeypatch.setattr(opening, "SPILLED", 0.1)
+    with Store.open(tmp_path / "s.duckdb", memory_limit_bytes=MEMORY_BYTES) as store:
+        with pytest.raises(StoreError, match="more memory than is free"):
+            store.query(HEAVY["sort"])
+        assert sum(file.stat().st_size for file in tmp_path.glob("*.tmp/*")) <= MEMORY_BYTES / 10
+        assert store.commit([table(attempt(1))]).stored > 0
+    assert not [*tmp_path.glob("*.tmp")]
