@@ -58,7 +58,10 @@ def _load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(Path(__file__).with_name("_scan.so")))
         library.count_parts.argtypes = (ctypes.c_char_p, size, room, size)
         library.transcode.argtypes = (ctypes.c_char_p, size, room, size, room, size)
-    except (OSError, AttributeError):  # there is none, or it was made of other sources
+        numbers = size.in_dll(library, "scan_numbers").value
+    except (OSError, AttributeError, ValueError):  # there is none, or it was made of other sources
+        return None
+    if numbers != len(NUMBERS):
         return None
     library.scan_write.argtypes = (room, room, room, room, size)
     library.count_parts.restype = library.transcode.restype = size

@@ -23,6 +23,7 @@ enum {
     ODD, OFFSET, SIZE, /* of an odd span nothing counts but SCOPE, ATTRIBUTES_END and where it stands in the body */
     NUMBERS
 };
+const int64_t scan_numbers = NUMBERS; /* for compiled.py to see what it was made of */
 /* What an attribute's value is. As in compiled.py. */
 enum { OTHER, STRING, BOOL, INT, DOUBLE };
 
