@@ -7,6 +7,7 @@ Prints a summary line, and exits with 1 when anything acknowledged was lost or a
 
 import random
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,13 +47,15 @@ class Tally:
     doubled: int = 0
     wrong: list[str] = field(default_factory=list)
     """Relations that do not equal their definition."""
+    backups: int = 0
+    """Whole ones that were left, each opened and compared likewise."""
 
     def __str__(self) -> str:
         spans = self.requests * REQUEST.num_rows
         return (
             f"{self.kills} kills ({self.busy} of them inside a checkpoint, prune, backup or migration), "
             f"{spans} spans acknowledged: "
-            f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong"
+            f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong; {self.backups} backups whole"
         )
 
     def add(self, other: "Tally") -> None:
@@ -64,6 +67,7 @@ class Tally:
             self.lost += other.lost
             self.doubled += other.doubled
             self.wrong += other.wrong
+            self.backups += other.backups
             if self.kills % 10 == 0:
                 print(self, file=sys.stderr, flush=True)
 
@@ -89,7 +93,7 @@ def _kill_often(
 ) -> None:
     """Kill so many times on one store, and remove it."""
     chance = random.Random(f"{seed} {numbers.start}")
-    path = folder / f"store-{numbers.start}.duckdb"
+    path = folder / f"{numbers.start}" / "store.duckdb"
     acknowledged: set[int] = set()
     with Store.open(path) as store:
         # For pruning to find something, each time.
@@ -102,8 +106,12 @@ def _kill_often(
         found.kills = 1
         found.busy = [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
         found.requests = len(acks)
+        for backup in path.parent.glob("backup-*.duckdb"):
+            _compare(backup, found)
+            backup.unlink()
+            found.backups += 1
         tally.add(found)
-    path.unlink()
+    shutil.rmtree(path.parent)
 
 
 def _kill_one(path: Path, first: int, mode: str, after_s: float) -> list[str]:
@@ -139,12 +147,19 @@ def _examined(path: Path, acknowledged: set[int], last: set[int]) -> Tally:
             ).to_pylist()
         }
         tally.lost += sum(max(0, REQUEST.num_rows - found.get(number, 0)) for number in acknowledged)
-        for check in verify(store):
-            if check.name.startswith("every span"):
-                tally.doubled += check.differing
-            elif not check.passed:
-                tally.wrong.append(f"{check.name}: {check.example}")
+    _compare(path, tally)
     return tally
+
+
+def _compare(path: Path, tally: Tally) -> None:
+    """Hold what a store has against its spans."""
+    with Store.open(path) as store:
+        checks = verify(store)
+    for check in checks:
+        if check.name.startswith("every span"):
+            tally.doubled += check.differing
+        elif not check.passed:
+            tally.wrong.append(f"{path.name}: {check.name}: {check.example}")
 
 
 if __name__ == "__main__":

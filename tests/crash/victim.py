@@ -66,6 +66,8 @@ def migrate(path: Path, first: int, some: pa.Table) -> None:
 
 
 def again_and_again(store: duck.Store, mode: str) -> None:
+    """Tend, prune or back up; the last backup stays."""
+    last: Path | None = None
     while True:
         say("busy")
         if mode == "tend":
@@ -77,7 +79,9 @@ def again_and_again(store: duck.Store, mode: str) -> None:
         elif mode == "backup":
             target = store.path.with_name(f"backup-{time.monotonic_ns()}.duckdb")
             backup.backup(store, target)
-            target.unlink()
+            if last:
+                last.unlink()
+            last = target
         say("idle")
 
 
