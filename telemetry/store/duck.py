@@ -26,7 +26,7 @@ from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.parsing import execute
-from telemetry.store.reading import IN_THE_WAY, Reader, end_longest
+from telemetry.store.reading import IN_THE_WAY, Reader, end_longest, in_doubt, short_of_memory
 from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
 from telemetry.store.tail import Tail
 from telemetry.store.turnstile import Turnstile
@@ -275,11 +275,12 @@ class Store:
 
     @contextlib.contextmanager
     def _mirrored(self) -> Iterator[None]:
-        """Commit to the file in the block, and change memory alike: where that fails, the file is read again."""
+        """Commit to the file in the block, and change memory alike: where one may have changed alone, the file is opened
+        again."""
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, duckdb.Error) or isinstance(error, duckdb.InterruptException):
+            if in_doubt(error):
                 self._broken = error  # the file may have what memory lacks
             raise
 
@@ -533,8 +534,11 @@ class Store:
         with contextlib.ExitStack() as holding:
             for left in reversed(range(MOST_FED)):
                 try:
+                    if left < MOST_FED - 1:
+                        with contextlib.suppress(duckdb.TransactionException):  # there is nothing to roll back
+                            connection.execute("rollback")
                     return act()
-                except duckdb.OutOfMemoryException:  # one that failed to commit may be in the log all the same
+                except duckdb.OutOfMemoryException:
                     if not (self._turnstile.occupied and left):
                         raise
                 if left == MOST_FED - 1:
@@ -542,7 +546,6 @@ class Store:
                     holding.enter_context(self._turnstile.held())  # or the next one takes what the last one left
                 if not self._end_longest():
                     self._ended.wait(FED_AGAIN_S)
-                self._roll_back(connection)
         raise AssertionError("unreachable")
 
     def _end_longest(self) -> bool:
@@ -659,6 +662,7 @@ class Store:
                 self._tail.begin(reader)
                 yield
             finally:
+                self._broken = self._broken or self._tail.broken
                 self._roll_back(reader.connection)
                 self._tail.end(reader)
                 if reader.ran_short:
@@ -818,6 +822,6 @@ def _refusal(error: duckdb.Error | MemoryError, path: Path) -> StoreError:
     text = str(error)
     if "No space left" in text or "write all bytes" in text or "File too large" in text:
         return StoreError(f"the disk of {path} is full; make room, and send again")
-    if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+    if short_of_memory(error):
         return StoreError(f"too little memory to write to {path}; send again later")
     return StoreError(f"could not write to {path}: {text.splitlines()[0]}")

@@ -255,6 +255,13 @@ def end_longest(readers: Iterable[Reader]) -> bool:
     return bool(running)
 
 
+def in_doubt(error: BaseException) -> bool:
+    """Whether a transaction that ended with it may have been committed all the same."""
+    if isinstance(error, duckdb.Error) and not isinstance(error, duckdb.InterruptException):
+        return "Failed to commit" in str(error)
+    return True
+
+
 def short_of_memory(error: BaseException) -> bool:
     """Whether it failed for want of memory, and all is as it was."""
     if isinstance(error, duckdb.FatalException):

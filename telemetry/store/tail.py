@@ -16,7 +16,7 @@ import pyarrow as pa
 from telemetry.store import relations
 from telemetry.store.journal import Source, Waiting
 from telemetry.store.parsing import execute
-from telemetry.store.reading import Reader
+from telemetry.store.reading import Reader, in_doubt
 
 
 class Tail:
@@ -42,6 +42,8 @@ class Tail:
         """The changes that the tables show."""
         self._anew = True
         """Whether a fold or a prune changed what the tables were made from."""
+        self.broken: BaseException | None = None
+        """Why its tables cannot be made any more, and the file must be opened again."""
         self._making = threading.Lock()
         self._switching = threading.Lock()
 
@@ -147,10 +149,14 @@ class Tail:
                 execute(self._connection, statement)
             with self._switching:
                 execute(self._connection, "commit")
-        except BaseException:
+        except BaseException as error:
             self._anew = True
-            with contextlib.suppress(duckdb.Error):
+            try:
                 self._connection.execute("rollback")
+            except duckdb.Error as rest:
+                nothing_begun = isinstance(rest, duckdb.TransactionException)
+                if not nothing_begun or (isinstance(error, duckdb.Error) and in_doubt(error)):
+                    self.broken = error  # there may be a transaction that nothing ends
             raise
         finally:
             for name in relations.SOURCES:

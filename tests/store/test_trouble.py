@@ -243,6 +243,8 @@ class Fault:
 MEMORY = pa.ArrowMemoryError("malloc failed")
 INTERRUPTED = RuntimeError("Query interrupted")
 """What DuckDB makes of Ctrl-C, also where the statement was done by then."""
+UNCERTAIN = duckdb.TransactionException("TransactionContext Error: Failed to commit: could not allocate block")
+"""What DuckDB makes of too little memory at the end of a transaction, also where its log has it."""
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fault: Fault) -> Fault:
@@ -257,6 +259,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fault: Fault)
         (duck, "packed", MEMORY, 0, False),
         (duck, "packed", MEMORY, 1, False),
         (duck, "execute", INTERRUPTED, 0, True),
+        (duck, "execute", UNCERTAIN, 0, True),
         (Tail, "add", MEMORY, 0, False),
         (Waiting, "add", MEMORY, 0, False),
         (Waiting, "add", MEMORY, 1, False),
@@ -280,7 +283,7 @@ def test_commit_fails(
         store.commit([moved(SOME, 1)])
         with monkeypatch.context() as failing:
             fault = inject(failing, owner, name, Fault(getattr(owner, name), error, passing=passing, after=after))
-            with pytest.raises(StoreError if error is MEMORY else RuntimeError):
+            with pytest.raises(RuntimeError if error is INTERRUPTED else StoreError):
                 store.commit_each([(SOME, "grpc")], refused)
         [again] = store.commit_each([(SOME, "grpc")], refused)
         store.tend(now=True)
@@ -322,20 +325,21 @@ def test_fold_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any,
     assert fault.hit
 
 
-def test_fold_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the moment in which a fold is on disk doubles nothing."""
+@pytest.mark.parametrize("error", [INTERRUPTED, UNCERTAIN], ids=["Ctrl-C", "memory"])
+def test_fold_ends_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """An error in the moment in which a fold is on disk doubles nothing."""
 
     @contextlib.contextmanager
     def interrupted(*_: object) -> Iterator[None]:
         yield
-        raise INTERRUPTED
+        raise error
 
     with Store.open(tmp_path / "s.duckdb") as store:
         for number in range(2):
             store.commit([moved(SOME, number)])
         with monkeypatch.context() as failing:
             failing.setattr(Tail, "replacing", interrupted)
-            with pytest.raises(RuntimeError):
+            with pytest.raises(RuntimeError if error is INTERRUPTED else StoreError):
                 store.tend(now=True)
         check_that_nothing_is_lost(store)
 
