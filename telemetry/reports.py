@@ -79,6 +79,8 @@ _UNITS_NS: Final = {
 }
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _LONGEST_TEXT: Final = 1000
+_MOST_BUCKETS: Final = 100_000
+"""A month has 43,200 minutes. An answer is held in memory whole."""
 _MOST_NS: Final = 2**62
 """Times and durations beyond 146 years from 1970 would overflow where a report adds two of them."""
 
@@ -159,7 +161,8 @@ class Report:
             now_ns: what relative times count back from.
 
         Raises:
-            BadParameter: a name is unknown, a required value is missing, or a value is not of its type.
+            BadParameter: a name is unknown, a required value is missing, a value is not of its type, or there would be
+                more buckets than anybody reads.
         """
         known = {param.name: param for param in self.params}
         for name in given:
@@ -173,6 +176,10 @@ class Report:
         since, until = bound.get("since"), bound.get("until")
         if isinstance(since, int) and isinstance(until, int) and since > until:
             raise self._bad(known["since"], "is after until", "a time before until")
+        bucket = bound.get("bucket")
+        if isinstance(since, int) and isinstance(until, int) and isinstance(bucket, int):
+            if (until - since) // bucket >= _MOST_BUCKETS:
+                raise self._bad(known["bucket"], f"makes more than {_MOST_BUCKETS:,} of the range", "longer")
         return bound
 
     def _value(self, param: Param, given: object, now_ns: int) -> object:

@@ -235,6 +235,17 @@ def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     assert reports.find("recent").bind({"since": "1h", "until": "1h"}, NOW)["since"] == NOW - 3600 * S
 
 
+@pytest.mark.parametrize("name", ["failure_rate", "concurrency"])
+def test_more_buckets_than_anybody_reads_are_refused(name: str) -> None:
+    """A range of a hundred thousand buckets would be an answer of hundreds of megabytes; a month of minutes is none."""
+    with pytest.raises(
+        BadParameter, match=f"bucket of report {name} makes more than 100,000 of the range; it should be"
+    ):
+        reports.find(name).bind({"since": "30d", "bucket": "1s"}, NOW)
+
+    assert reports.find(name).bind({"since": "31d", "bucket": "1m"}, NOW)["bucket"] == 60 * S
+
+
 def test_unknown_reports_name_their_neighbours() -> None:
     """A misspelt name is answered with the nearest ones."""
     with pytest.raises(UnknownReport, match="did you mean failure_rate") as refused:

@@ -275,8 +275,7 @@ class Store:
 
     @contextlib.contextmanager
     def _mirrored(self) -> Iterator[None]:
-        """Commit to the file in the block, and change memory alike: where one may have changed alone, the file is opened
-        again."""
+        """Commit to the file in the block, and change memory alike: where one may have changed alone, open it again."""
         try:
             yield
         except BaseException as error:
