@@ -173,12 +173,11 @@ class Report:
                     expected=", ".join(known),
                 )
         bound = {name: self._value(param, given.get(name), now_ns) for name, param in known.items()}
-        since, until = bound.get("since"), bound.get("until")
-        if isinstance(since, int) and isinstance(until, int) and since > until:
-            raise self._bad(known["since"], "is after until", "a time before until")
-        bucket = bound.get("bucket")
-        if isinstance(since, int) and isinstance(until, int) and isinstance(bucket, int):
-            if (until - since) // bucket >= _MOST_BUCKETS:
+        since, until, bucket = (bound.get(name) for name in ("since", "until", "bucket"))
+        if isinstance(since, int) and isinstance(until, int):
+            if since > until:
+                raise self._bad(known["since"], "is after until", "a time before until")
+            if isinstance(bucket, int) and (until - since) // bucket >= _MOST_BUCKETS:
                 raise self._bad(known["bucket"], f"makes more than {_MOST_BUCKETS:,} of the range", "longer")
         return bound
 
