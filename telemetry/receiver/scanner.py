@@ -37,7 +37,7 @@ from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
 _UNUSUAL: Final = (Unusual, ProtobufError, UnicodeDecodeError)
 """What leaves a whole request to the readable decoder."""
 _MAX_REMEMBERED_BYTES: Final = 8192
-"""A longer resource or scope is not remembered."""
+"""A longer resource or scope, with its schema, is not remembered."""
 
 
 def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
@@ -445,5 +445,5 @@ def _shells(request: Scanned) -> list[Shell | Refused]:
 
 def _read(cached: Any, frame: bytes, schema_url: bytes) -> Shell | Refused:
     """Read a resource or a scope, or remember it: a sender repeats its own. A large one is not kept."""
-    read = cached if len(frame) <= _MAX_REMEMBERED_BYTES else cached.__wrapped__
+    read = cached if len(frame) + len(schema_url) <= _MAX_REMEMBERED_BYTES else cached.__wrapped__
     return otlp.reading(lambda given: read(*given), (frame, schema_url))

@@ -1,6 +1,8 @@
 """The compiled decoders say what the readable ones say, about any bytes."""
 
+import gc
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -246,6 +248,26 @@ def test_what_is_malformed_around_spans_refuses_the_request(around: bytes) -> No
     same(body)
     with pytest.raises(DecodeError):
         scanner.decode_protobuf(body, RECEIVED_NS)
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_long_schema_is_not_remembered(part: int) -> None:
+    """Resources and scopes with schema URLs of megabytes leave nothing of these behind."""
+    tracemalloc.start()
+    try:
+        for number in range(2):
+            url = b"%d" % number + b"u" * 1_000_000
+            message = request(span())
+            owner = message.resource_spans[0] if part == 1 else message.resource_spans[0].scope_spans[0]
+            owner.schema_url = url.decode()
+            assert scanner.decode_protobuf(message.SerializeToString(), RECEIVED_NS).table.num_rows == 1
+        del message, owner, url
+        gc.collect()
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert left < 500_000
 
 
 @pytest.mark.parametrize("most", [900, 999, 1000])
