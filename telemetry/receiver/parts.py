@@ -23,6 +23,10 @@ MAX_REPEATED: Final = 50_000
 """Resources, or scopes, of one request: each is read into columns in Python. Collectors send 8,192 at most."""
 _DEEPEST: Final = 100
 """Protobuf itself refuses what is deeper. As in scan.c."""
+_LONGEST: Final = 10
+"""A varint, in bytes. As in scan.c."""
+_LONGEST_FRAME: Final = 5
+"""A tag or a size: protobuf itself refuses what is written with more. As in scan.c."""
 
 Inner = NDArray[np.int16]
 
@@ -120,12 +124,12 @@ def _field(body: bytes, at: int, end: int) -> tuple[int, int, int]:
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    tag, at = _varint(body, at, end)
+    tag, at = _varint(body, at, end, _LONGEST_FRAME)
     wire, size = tag & 7, 0
     if wire == 2:
-        size, at = _varint(body, at, end)
+        size, at = _varint(body, at, end, _LONGEST_FRAME)
     elif wire == 0:
-        at = _varint(body, at, end)[1]
+        at = _varint(body, at, end, _LONGEST)[1]
     elif wire in (1, 5):
         size = 8 if wire == 1 else 4
     else:
@@ -135,9 +139,9 @@ def _field(body: bytes, at: int, end: int) -> tuple[int, int, int]:
     return tag >> 3 if wire == 2 else 0, at, at + size
 
 
-def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
+def _varint(body: bytes, at: int, end: int, most: int) -> tuple[int, int]:
     value = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, 7 * most, 7):
         if at >= end:
             break
         byte = body[at]

@@ -58,9 +58,12 @@ typedef struct {
 typedef struct { const uint8_t *at, *end; } Cursor;
 typedef struct { uint64_t number, wire, value; const uint8_t *data; } Field; /* value: a number, or a size */
 
-static int read_varint(Cursor *c, uint64_t *value) {
+#define LONGEST 10      /* a varint, in bytes */
+#define LONGEST_FRAME 5 /* a tag or a size: protobuf itself refuses what is written with more */
+
+static int read_varint(Cursor *c, uint64_t *value, int most) {
     *value = 0;
-    for (int shift = 0; shift < 70 && c->at < c->end; shift += 7) {
+    for (int shift = 0; shift < 7 * most && c->at < c->end; shift += 7) {
         uint64_t byte = *c->at++;
         if (shift == 63 && byte > 1) return UNUSUAL;
         *value |= (byte & 127) << shift;
@@ -81,15 +84,15 @@ static int read_fixed(Cursor *c, uint64_t *value, int size) {
 static int next(Cursor *c, Field *f) {
     uint64_t tag;
     if (c->at == c->end) return 0;
-    if (read_varint(c, &tag) < 0 || tag >> 32 || tag >> 3 == 0) return UNUSUAL;
+    if (read_varint(c, &tag, LONGEST_FRAME) < 0 || tag >> 32 || tag >> 3 == 0) return UNUSUAL;
     f->number = tag >> 3;
     f->wire = tag & 7;
     switch (f->wire) {
-    case 0: return read_varint(c, &f->value);
+    case 0: return read_varint(c, &f->value, LONGEST);
     case 1: return read_fixed(c, &f->value, 8);
     case 5: return read_fixed(c, &f->value, 4);
     case 2:
-        if (read_varint(c, &f->value) < 0 || f->value > (uint64_t)(c->end - c->at)) return UNUSUAL;
+        if (read_varint(c, &f->value, LONGEST_FRAME) < 0 || f->value > (uint64_t)(c->end - c->at)) return UNUSUAL;
         f->data = c->at;
         c->at += f->value;
         return 1;

@@ -250,6 +250,24 @@ def test_what_is_malformed_around_spans_refuses_the_request(around: bytes) -> No
         scanner.decode_protobuf(body, RECEIVED_NS)
 
 
+def longer(varint: int, size: int) -> bytes:
+    """A varint of one byte, written with more."""
+    return bytes([varint | 128] + (size - 2) * [128] + [0])
+
+
+@pytest.mark.parametrize("size", [5, 6, 10])
+def test_tags_and_sizes_written_with_too_many_bytes(size: int) -> None:
+    """Protobuf refuses tags and sizes of more than five bytes: in a span, around spans, and where parts are counted."""
+    usual = span(name="").SerializeToString()
+    tag, length, number = (longer(0x2A, size) + b"\x01n", b"\x2a" + longer(1, size) + b"n", b"\x30" + longer(2, size))
+    for field_of_span in (tag, length, number):
+        same(request_of(usual, usual + field_of_span, usual))
+    for resource in (longer(0x1A, size) + b"\x01n", b"\x1a" + longer(1, size) + b"n"):
+        body = field(0x0A, resource + field(0x12, field(0x12, usual)))
+        same(body)
+        counted_alike(body)
+
+
 @pytest.mark.parametrize("part", [1, 2])
 def test_a_long_schema_is_not_remembered(part: int) -> None:
     """Resources and scopes with schema URLs of megabytes leave nothing of these behind."""
@@ -427,8 +445,12 @@ def test_a_broken_request_is_not_dear_to_others(monkeypatch: pytest.MonkeyPatch)
 @given(mutated(requests.map(lambda message: message.SerializeToString())))
 def test_parts_are_counted_alike(body: bytes) -> None:
     """The compiled count of parts is that of the readable walk, for any bytes."""
-    inner = parts._inner(Request.DESCRIPTOR)
+    counted_alike(body)
 
+
+def counted_alike(body: bytes) -> None:
+    """Both count the same parts."""
+    inner = parts._inner(Request.DESCRIPTOR)
     assert compiled.count_parts(body, inner, parts.MAX_PARTS) == parts.count_slowly(body, inner)
 
 
