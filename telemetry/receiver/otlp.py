@@ -229,7 +229,7 @@ class Shell:
 
     @classmethod
     def of(cls, columns: Row) -> "Shell":
-        return cls(columns, sum(len(value) for value in columns.values() if isinstance(value, str)))
+        return cls(columns, sum(len(value.encode()) for value in columns.values() if isinstance(value, str)))
 
 
 def reading(read: Callable[[Any], _Read], frame: Any) -> _Read | Refused:

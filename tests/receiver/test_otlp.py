@@ -440,9 +440,10 @@ def test_empty_request() -> None:
         assert decoded.rejected == ()
 
 
-def test_large_resource_on_many_spans() -> None:
-    """A resource that would be repeated past the limit on its spans is refused before it is."""
-    message = request(*[span()] * 4000, big="x" * 100_000)
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_large_resource_on_many_spans(letter: str) -> None:
+    """A resource that would be repeated past the limit on its spans, in bytes, is refused before it is."""
+    message = request(*[span()] * 4000, big=letter * (200_000_000 // 4000 // len(letter.encode()) + 1_000))
 
     with pytest.raises(PayloadTooLarge):
         decode_protobuf(message.SerializeToString(), RECEIVED_NS)
