@@ -151,6 +151,8 @@ def _completed(each: _Framed, usual: pa.Table, one: Scanned, shells: Sequence[Sh
         if batch.add(shells[scope], read, span)
     ]
     decoded = batch.decoded()
+    if not others.size:
+        return decoded
     if not taken:
         return Decoded(usual, decoded.rejected)
     order = np.argsort(np.concatenate([others, taken]))
