@@ -729,7 +729,7 @@ class Store:
             if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
                 raise StoreError(f"too little memory to open {self.path}; stop what else takes it") from error
             if isinstance(error, duckdb.Error):
-                raise StoreError(f"{self.path} is damaged; restore a backup ({error})") from error
+                raise opening.translated(error, self.path) from error
             raise
         self._broken = None
         self._closed = False
@@ -818,9 +818,8 @@ def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None
 
 
 def _refusal(error: duckdb.Error | MemoryError, path: Path) -> StoreError:
-    text = str(error)
-    if "No space left" in text or "write all bytes" in text or "File too large" in text:
+    if opening.disk_is_full(error):
         return StoreError(f"the disk of {path} is full; make room, and send again")
     if short_of_memory(error):
         return StoreError(f"too little memory to write to {path}; send again later")
-    return StoreError(f"could not write to {path}: {text.splitlines()[0]}")
+    return StoreError(f"could not write to {path}: {str(error).splitlines()[0]}")

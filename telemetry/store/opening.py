@@ -55,7 +55,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         connection.execute("set lock_configuration = true")
         return connection
     except duckdb.Error as error:
-        raise _translated(error, path) from error
+        raise translated(error, path) from error
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
@@ -90,7 +90,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
     if read_only:
         raise SchemaMismatch(
             f"the relations in {path} are defined otherwise than in this version of telemetry; "
-            "open it once for writing (`telemetry store verify`) to bring it up to date",
+            "open it once for writing (`telemetry serve`) to bring it up to date",
             path=str(path),
             found=found,
             expected=SCHEMA_VERSION,
@@ -228,7 +228,13 @@ def _meaning(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {name: sql.rpartition(") SELECT ")[0] for name, sql in defined if "WITH merged AS (" in sql}
 
 
-def _translated(error: duckdb.Error, path: Path) -> StoreError:
+def disk_is_full(error: BaseException) -> bool:
+    """Whether it failed for want of room, also of that which a process may take."""
+    return re.search("No space left|write all bytes|File too large", str(error)) is not None
+
+
+def translated(error: duckdb.Error, path: Path) -> StoreError:
+    """What to say of a file that cannot be opened."""
     text = str(error)
     if "Could not set lock" in text:
         found = re.search(r"PID (\d+)", text)
@@ -241,6 +247,6 @@ def _translated(error: duckdb.Error, path: Path) -> StoreError:
         return StoreError(f"{path} is not a telemetry store; choose another path")
     if "Permission denied" in text or "Read-only file system" in text:
         return StoreError(f"{path} cannot be {'read' if not os.access(path, os.R_OK) else 'written'} by this user")
-    if "No space left" in text:
+    if disk_is_full(error):
         return StoreError(f"the disk of {path} is full; make room, and open it again")
     return StoreError(f"{path} cannot be opened, it may be damaged; restore a backup ({text.splitlines()[0]})")

@@ -103,7 +103,7 @@ def test_changed_definition(path: Path, monkeypatch: pytest.MonkeyPatch, regions
         "connections": ("max(region)", regions),
     }
     monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
-    with pytest.raises(SchemaMismatch):
+    with pytest.raises(SchemaMismatch, match="telemetry serve"):
         Store.open(path, read_only=True)
     with Store.open(path) as store:
         found = store.query("select count(*) as n, count(mood) as moods from spans").to_pylist()

@@ -111,6 +111,21 @@ async def test_full_disk_while_folding(small_disk: Path) -> None:
         assert all(check.passed for check in verify(store))
 
 
+def test_full_disk_while_opening(small_disk: Path) -> None:
+    """A file of an earlier version that finds no room to be brought up to date is said to be whole, and is."""
+    path = small_disk / "s.duckdb"
+    with Store.open(path) as store:
+        store.commit([SOME])
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("update stored.store set definitions = 'older'")
+    ballast = fill(small_disk)
+    with pytest.raises(StoreError, match="is full; make room, and open it again"):
+        Store.open(path)
+    ballast.unlink()
+    with Store.open(path) as store:
+        assert all(check.passed for check in verify(store))
+
+
 def test_full_disk_of_a_backup(small_disk: Path, tmp_path: Path) -> None:
     """A backup that finds no room leaves neither itself nor a part of it."""
     with Store.open(tmp_path / "s.duckdb") as store:
