@@ -123,11 +123,9 @@ def _add_columns(connection: duckdb.DuckDBPyConnection, version: int) -> None:
     Where some do, all spans are written anew: two minutes for 10 million, and as much room again, which the file keeps
     for what comes.
     """
-    have = connection.execute(
-        "select list(column_name) from duckdb_columns() where schema_name = 'stored' and table_name = 'spans'"
-    ).fetchall()[0][0]
+    have = _columns(connection, "spans")
     added = [(name, kind) for name, kind in relations.columns("spans") if name not in have]
-    promoted = [column for column in semconv.COLUMNS if column.name in dict(added)]
+    promoted = _promoted(have)
     if not added:
         return
     connection.execute("begin")
@@ -147,6 +145,16 @@ def _add_columns(connection: duckdb.DuckDBPyConnection, version: int) -> None:
     if promoted and version == SCHEMA_VERSION:
         _promote_waiting(connection, promotion.values(promoted, "varchar"))
     connection.execute("commit")
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    columns = "select column_name from duckdb_columns() where schema_name = 'stored' and table_name = ?"
+    return [name for (name,) in connection.execute(columns, [table]).fetchall()]
+
+
+def _promoted(have: list[str]) -> list[semconv.Column]:
+    """Those that attributes fill, of the columns that spans lack."""
+    return [column for column in semconv.COLUMNS if column.name not in have]
 
 
 def _promote_waiting(connection: duckdb.DuckDBPyConnection, changed: Mapping[str, str]) -> None:
@@ -203,8 +211,10 @@ def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:
     """Fold what waits in a file of version 1, in its `spans_a`, `spans_b`, `ledger_a` and `ledger_b`."""
     connection.execute("begin")
     # With the columns that an older file lacks.
-    both = "union all by name from stored.spans_a union all by name from stored.spans_b"
-    connection.execute(f"create temp table waiting_spans as (from stored.spans limit 0) {both}")
+    both = "(from stored.spans limit 0) union all by name from stored.spans_a union all by name from stored.spans_b"
+    changed = promotion.values(_promoted(_columns(connection, "spans_a")), "variant")
+    replaced = ", ".join(f"{value} as {name}" for name, value in changed.items())
+    connection.execute(f"create temp table waiting_spans as select * replace ({replaced}) from ({both})")
     connection.execute("create temp table waiting_ledger as from stored.ledger_a union all from stored.ledger_b")
     for relation in relations.MERGED:
         for statement in relation.fold:

@@ -132,10 +132,29 @@ def test_changed_view(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytes
     assert caplog.messages == []
 
 
-SAID = ({"mood": "happy"}, {"left": [1.5, None], "mood": "sad"}, {"left": 2.0, "mood": 1}, {"left": 2**60})
+SAID = (
+    {"mood": "happy", "age": 7},
+    {"left": [1.5, None], "mood": "sad", "age": -(2**63)},
+    {"left": 2.0, "mood": 1, "age": 2**43},
+    {"left": 2**60, "age": 1 - 2**43},
+)
 """Attributes of the spans of four attempts."""
-KEPT = (("happy", None), ("sad", {"left": [1.5, None]}), (None, SAID[2]), (None, SAID[3]))
-"""The column `mood` and the attributes that come of them."""
+KEPT = (
+    ("happy", 7, None),
+    ("sad", None, {"left": [1.5, None], "age": -(2**63)}),
+    (None, None, SAID[2]),
+    (None, 1 - 2**43, {"left": 2**60}),
+)
+"""The columns `mood` and `age`, and the attributes that come of them."""
+
+
+def promote(monkeypatch: pytest.MonkeyPatch, *added: semconv.Column) -> None:
+    """Give attributes columns, as a later version may."""
+    kinds = {"text": "varchar", "int": "bigint"}
+    read, end = relations.definition, "received_ns bigint not null"
+    wider = {"spans": (end, end + "".join(f",\n  {column.name} {kinds[column.type]}" for column in added))}
+    monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
+    monkeypatch.setattr(semconv, "COLUMNS", (*semconv.COLUMNS, *added))
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["stored", "waiting"])
@@ -156,14 +175,15 @@ def test_promoted_attribute(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
         for suffix in ("", ".wal"):
             if path.with_name(path.name + suffix).exists():
                 shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
-    read, end = relations.definition, "received_ns bigint not null"
-    wider = {"spans": (end, f"{end},\n  mood varchar,\n  host_arch varchar")}
-    added = (semconv.Column("mood", "text", "mood"), semconv.Column("host_arch", "text", None, "host.arch"))
-    monkeypatch.setattr(relations, "definition", lambda name: read(name).replace(*wider.get(name, ("", ""))))
-    monkeypatch.setattr(semconv, "COLUMNS", (*semconv.COLUMNS, *added))
+    promote(
+        monkeypatch,
+        semconv.Column("mood", "text", "mood"),
+        semconv.Column("age", "int", "age"),
+        semconv.Column("host_arch", "text", None, "host.arch"),
+    )
     with Store.open(left) as store:
         spans = store.query(
-            "select distinct attempt_id, mood, host_arch, attributes::json::varchar as attributes, "
+            "select distinct attempt_id, mood, age, host_arch, attributes::json::varchar as attributes, "
             "resource_attributes::json::varchar as resource from spans order by all"
         ).to_pylist()
         ids = store.query("select count(*) as n, count(distinct (trace_id, span_id)) as ids from spans").to_pylist()
@@ -171,7 +191,7 @@ def test_promoted_attribute(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
         again = store.commit([store.query(f"select {store.readable_columns} from spans")])
 
     ours = [span for span in spans if span["attempt_id"]]
-    assert [(span["mood"], json.loads(span["attributes"] or "null")) for span in ours] == list(KEPT)
+    assert [(span["mood"], span["age"], json.loads(span["attributes"] or "null")) for span in ours] == list(KEPT)
     assert {(span["host_arch"], span["resource"]) for span in spans if not span["attempt_id"]} == {
         ("arm", '{"host.id":7}')
     }
@@ -205,9 +225,12 @@ def test_after_a_crash(path: Path, tmp_path: Path) -> None:
         assert stored_again == 0
 
 
-def test_version_1(path: Path, tmp_path: Path) -> None:
-    """What waits in a file of version 1, in tables of its own, is folded when the file is opened for writing."""
-    rows, other = attempt(1), tmp_path / "other.duckdb"
+def test_version_1(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits in a file of version 1, in tables of its own, is folded when the file is opened for writing.
+
+    An attribute that became a column since then is moved there, too.
+    """
+    rows, other = attempt(1, attributes={"mood": "happy"}), tmp_path / "other.duckdb"
     for each, given in ((path, rows[:5]), (other, rows[5:])):
         with Store.open(each) as store:
             store.commit([table(given)], transport="grpc")
@@ -225,19 +248,22 @@ def test_version_1(path: Path, tmp_path: Path) -> None:
             "from other.stored.ingest"
         )
         older.execute("update stored.store set schema_version = 1, definitions = 'older'")
+    promote(monkeypatch, semconv.Column("mood", "text", "mood"))
     with pytest.raises(SchemaMismatch):
         Store.open(path, read_only=True)
     for _ in range(2):
         with Store.open(path) as store:
             found = store.query("select sum(requests)::int as requests, sum(stored)::int as stored from ingest")
             checks = verify(store)
-            stored_again = store.commit([table(rows)]).stored
+            stored_again = store.commit([store.query(f"select {store.readable_columns} from spans")]).stored
             attempts = store.query("select span_count from connections").to_pylist()
+            said = store.query("select distinct mood, attributes::json::varchar as attributes from spans").to_pylist()
 
         assert found.to_pylist()[0]["stored"] == len(rows)
         assert all(check.passed for check in checks), checks
         assert stored_again == 0
         assert attempts == [{"span_count": len(rows)}]
+        assert said == [{"mood": "happy", "attributes": None}]
 
 
 def test_many_rows(path: Path) -> None:
