@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
 
@@ -26,7 +27,7 @@ from telemetry.receiver.answers import (
 )
 from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.room import Room
-from telemetry.receiver.scanner import Undecoded, decode_together
+from telemetry.receiver.scanner import Undecoded, decode_protobuf, decode_together
 from telemetry.threads import ended
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
@@ -84,9 +85,7 @@ class Intake:
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
-        decode_together(
-            [Undecoded(b"", False, 0)]
-        )  # the first use of pyarrow imports pandas, for which no sender should wait
+        decode_protobuf(b"", 0)  # the first use of pyarrow imports pandas, for which no sender should wait
 
     def admit(self, authorization: str | None) -> None:
         """Check the `authorization` header of a request.
@@ -178,22 +177,34 @@ class Intake:
         self._decoding = None
 
     async def _decode_together(self) -> None:
-        """Decode those that have waited longest."""
-        group: dict[_Answer, Undecoded] = {}
+        """Decode those that have waited longest, and answer each as soon as it is decoded: together they may come to
+        more than the store takes, and what it refuses must go before the next is decoded."""
+        group: deque[_Answer] = deque()
+        requests: list[Undecoded] = []
         size = 0
         for answer, request in self._waiting.items():
             size += len(request.body)
             if group and size > DECODE_TOGETHER_BYTES:
                 break
-            group[answer] = request
+            group.append(answer)
+            requests.append(request)
         for answer in group:
             del self._waiting[answer]
+        loop = asyncio.get_running_loop()
+
+        def tell(outcomes: Sequence[Decoded | Exception]) -> None:
+            for outcome in outcomes[: len(group)]:
+                group.popleft().set_result(outcome)
+
         try:
-            for answer, outcome in zip(group, await _outcomes([*group.values()]), strict=True):
-                answer.set_result(outcome)
+            await asyncio.to_thread(
+                decode_together, requests, lambda outcomes: loop.call_soon_threadsafe(tell, outcomes)
+            )
+        except Exception as error:  # a fault of ours, which is then everyone's, too
+            tell([error] * len(group))
         finally:
-            for answer in group:
-                answer.cancel()  # where the event loop ends meanwhile, nobody may wait for ever
+            while group:
+                group.popleft().cancel()  # where the event loop ends meanwhile, nobody may wait for ever
 
     def refused(self, transport: Transport, error: Exception, agent: str | None = None) -> None:
         """Write down that a whole request was refused: senders may never tell anyone.
@@ -202,14 +213,6 @@ class Intake:
         """
         reason = error.reason if isinstance(error, Refusal) else _REASONS.get(type(error), "internal error")
         self._writer.refuse(transport, reason, 0, _example(agent, str(error)))
-
-
-async def _outcomes(requests: Sequence[Undecoded]) -> Sequence[Decoded | Exception]:
-    """What became of each; a fault of ours, which is then everyone's, too."""
-    try:
-        return await asyncio.to_thread(decode_together, requests)
-    except Exception as error:
-        return [error] * len(requests)
 
 
 def _example(agent: str | None, text: str | None = None) -> str | None:

@@ -22,7 +22,7 @@ from telemetry.receiver import intake
 from telemetry.receiver.answers import _NOT_KEPT, not_kept_response
 from telemetry.receiver.grpc import serve
 from telemetry.receiver.room import Limits
-from telemetry.receiver.scanner import Undecoded, decode_together
+from telemetry.receiver.scanner import decode_protobuf
 from telemetry.receiver.tls import Tls
 from tests.receiver.test_intake import Held
 from tests.support.otlp import Request, request, span
@@ -147,7 +147,8 @@ async def test_other_compression() -> None:
 def test_no_message_begins_as_gzip(signal: Literal["logs", "metrics"]) -> None:
     """What begins as gzip is no message, whatever follows."""
     for rest in (b"", b"\x00" * 20, b"\x08\x1c", request(span()).SerializeToString()):
-        assert isinstance(decode_together([Undecoded(b"\x1f\x8b" + rest, False, 0)])[0], DecodeError)
+        with pytest.raises(DecodeError):
+            decode_protobuf(b"\x1f\x8b" + rest, 0)
         with pytest.raises(DecodeError):
             not_kept_response(signal, b"\x1f\x8b" + rest, "protobuf")
 

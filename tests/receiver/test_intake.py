@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, Overloaded
@@ -61,6 +62,29 @@ async def test_large_bodies_are_decoded_alone(monkeypatch: pytest.MonkeyPatch) -
     await asyncio.gather(*(door.traces(GOOD, "protobuf", "grpc") for _ in range(5)))
 
     assert held.groups == [2, 2, 1]
+
+
+async def test_each_is_stored_before_the_next_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded by itself goes to the store at once, so that memory is for one large request."""
+    stored = threading.Event()
+
+    class Noting(KeptSpans):
+        async def submit(self, table: pa.Table, transport: str) -> None:
+            stored.set()
+            await super().submit(table, transport)
+
+    def one_by_one(waiting: Sequence[Any], answer: Callable[[list[Any]], Any]) -> None:
+        for each in waiting:
+            scanner.decode_together([each], answer)
+            before.append(stored.wait(10))
+            stored.clear()
+
+    before: list[bool] = []
+    monkeypatch.setattr(intake, "decode_together", one_by_one)
+    door = Intake(Noting())
+    await asyncio.gather(*(door.traces(GOOD, "protobuf", "grpc") for _ in range(3)))
+
+    assert before[:2] == [True, True]
 
 
 async def test_a_sender_that_leaves_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

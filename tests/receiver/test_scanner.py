@@ -397,13 +397,20 @@ bodies = st.one_of(
 )
 
 
+def together(waiting: list[scanner.Undecoded]) -> list[Any]:
+    """What is said of requests that wait."""
+    found: list[Any] = []
+    scanner.decode_together(waiting, found.extend)
+    return found
+
+
 @QUICK
 @given(st.lists(bodies, min_size=2, max_size=4))
 def test_decoded_together(chosen: list[tuple[bytes, bool]]) -> None:
     """Requests that are decoded together are each what they are alone, whichever of them is broken."""
     waiting = [scanner.Undecoded(body, is_json, RECEIVED_NS + n) for n, (body, is_json) in enumerate(chosen)]
 
-    for waits, found in zip(waiting, scanner.decode_together(waiting), strict=True):
+    for waits, found in zip(waiting, together(waiting), strict=True):
         decode = otlp.decode_json if waits.is_json else otlp.decode_protobuf
         if isinstance(found, Decoded):
             expected = decode(waits.body, waits.received_ns)
@@ -419,7 +426,7 @@ def test_usual_requests_are_scanned_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     make = scanner._table
     monkeypatch.setattr(scanner, "_table", lambda *given: tables.append(make(*given)) or tables[-1])
     waiting = [scanner.Undecoded(own(3, 3 * n).SerializeToString(), False, RECEIVED_NS) for n in range(3)]
-    found = scanner.decode_together([*waiting, scanner.Undecoded(to_json(own(1, 9)), True, RECEIVED_NS)])
+    found = together([*waiting, scanner.Undecoded(to_json(own(1, 9)), True, RECEIVED_NS)])
 
     assert [each.table.num_rows for each in found if isinstance(each, Decoded)] == [3, 3, 3, 1]
     assert [table.num_rows for table in tables] == [10]
@@ -435,10 +442,20 @@ def test_a_broken_request_is_not_dear_to_others(monkeypatch: pytest.MonkeyPatch)
     for body, most in ((odd, 1), (malformed, 15)):
         waiting = [scanner.Undecoded(own(2).SerializeToString(), False, RECEIVED_NS)] * 127
         waiting.insert(77, scanner.Undecoded(body, False, RECEIVED_NS))
-        found = scanner.decode_together(waiting)
+        found = together(waiting)
         assert [n for n, each in enumerate(found) if not isinstance(each, Decoded) or each.rejected] == [77]
         assert len(scans) <= most
         scans.clear()
+
+
+def test_large_requests_are_answered_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What together comes to more than one request may is answered in parts that do not."""
+    monkeypatch.setattr(otlp, "MAX_DECODED_BYTES", 2500)
+    body = request(span(), note="x" * 1000).SerializeToString()
+    found: list[list[Any]] = []
+    scanner.decode_together([scanner.Undecoded(body, False, RECEIVED_NS)] * 4, found.append)
+
+    assert [[each.table.num_rows for each in some] for some in found] == [[1, 1], [1, 1]]
 
 
 @QUICK
