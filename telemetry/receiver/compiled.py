@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-MAX_ATTRIBUTES: Final = 4_000_000
-"""In a request. Each takes 50 bytes of room to work in; a request of 64 MiB may hold 32 million empty ones."""
 FIELDS: Final = 32
 """`count_parts` knows fields of smaller numbers. As in scan.c."""
 
@@ -118,11 +116,12 @@ def transcoded(body: bytes) -> tuple[bytes, NDArray[np.int64]]:
 class Scanned:
     """A request in protobuf taken apart.
 
-    It is made with counts alone, to be checked by the caller; `scan` takes room in proportion.
-    Spans that are unusual are `odd`: what else is said of them means nothing.
+    It is made with counts alone, to be checked by the caller; `scan` takes room in proportion, some 130 bytes for each
+    attribute, of which `parts.MAX_PARTS` is the limit.
+    Spans that are unusual are `odd`: of what else is said of them only scope, offset and size mean something.
 
     Raises:
-        Unusual: what is around the spans is unusual, there are too many attributes, or this is not compiled.
+        Unusual: what is around the spans is unusual, or this is not compiled.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -133,7 +132,7 @@ class Scanned:
         self._kept: list[NDArray[Any]] = []
         """What the scanner has pointers to."""
         self._request = request = _Request(body=body, size=len(body), seed=_SEED)
-        if _LIBRARY.scan_count(ctypes.byref(request)) or request.attributes > MAX_ATTRIBUTES:
+        if _LIBRARY.scan_count(ctypes.byref(request)):
             raise Unusual
         self.spans: int = request.spans
         self.resource_count: int = request.resources

@@ -39,7 +39,7 @@ typedef struct {
     uint64_t seed[2];
     /* How much there is: scan_count() says it, and the caller makes room; scan_fill() says how much of it is in use. */
     int64_t spans, resources, scopes, nested, attributes;
-    /* What scan() fills. */
+    /* What scan_fill() fills. */
     int64_t *numbers;
     char *trace_ids, *span_ids, *parent_ids; /* hexadecimal: 32, 16 and 16 characters for each span */
     Resource *resource;
