@@ -168,7 +168,7 @@ class Store:
 
         Raises:
             StoreLocked: another process, or another Store of this one, has it open.
-            SchemaMismatch: it was written by a newer version.
+            SchemaMismatch: it was written by a newer version, or by an older one and is only read.
             StoreError: it is damaged, is no store, or cannot be written.
         """
         path = Path(path).expanduser().resolve()

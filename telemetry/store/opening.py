@@ -23,7 +23,7 @@ SCHEMA_VERSION: Final = 2
 SPILLED: Final = 4.0
 """Times the memory: so much may be in the temporary folder, of queries that need more ..."""
 SPILLED_SHARE: Final = 0.5
-"""... and no more than this of the room on its disk, which spans need, too. DuckDB itself would take 0.9."""
+"""... and no more than this of the room on its disk on opening, which spans need, too. DuckDB itself would take 0.9."""
 
 
 def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int) -> duckdb.DuckDBPyConnection:
