@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 
 from telemetry.errors import StoreError
 from telemetry.store import relations
+from telemetry.store.blocks import flush_folder
 from telemetry.store.duck import Store
 
 _CHECKING_BYTES: Final = 512 * 1024 * 1024
@@ -37,7 +38,7 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
                     os.fsync(file.fileno())  # or a commit's own would wait for hundreds of megabytes at the end
             _check(partial, frozen.spans)
             partial.rename(target)
-        _flush(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
     return target
@@ -83,12 +84,3 @@ def _check(copy: Path, expected: int) -> None:
         found = opened.query("select count(*) as n from stored.spans")["n"][0].as_py()
     if found != expected:
         raise StoreError(f"the backup has {found} spans and not {expected}")
-
-
-def _flush(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

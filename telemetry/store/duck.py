@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
-from telemetry.store import opening, relations
+from telemetry.store import blocks, opening, relations
 from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
@@ -390,6 +390,7 @@ class Store:
                     # A checkpoint that has nothing to write gives nothing back; nor does one right after an update.
                     connection.execute("insert into stored.held values (1)")
                     connection.execute("delete from stored.held")
+                    self._keep_blocks(connection)
                     connection.execute("checkpoint")
         self.room_owed = not empty
         return empty
@@ -459,11 +460,21 @@ class Store:
         try:
             other.execute("begin")
             other.execute("insert into stored.held values (1)")
+            self._keep_blocks(connection)
             with contextlib.suppress(duckdb.TransactionException):
                 connection.execute("checkpoint")
         finally:
             self._roll_back(other)
             other.close()
+
+    def _keep_blocks(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Before a checkpoint: copy the blocks that it may write over, see `blocks`."""
+        assert self._file
+        numbers = connection.execute("select block_id from pragma_metadata_info()").fetchall()
+        try:
+            blocks.keep(self.path, self._file, (number for (number,) in numbers))
+        except OSError as error:
+            raise duckdb.IOException(f"cannot write {blocks.beside(self.path)}: {error}") from error
 
     def _waiting_share(self) -> float:
         """Of what makes a fold worthwhile."""
@@ -765,10 +776,15 @@ class Store:
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._file and not self.read_only:
+            with contextlib.suppress(duckdb.Error):  # or there will be no checkpoint
+                self._keep_blocks(self._root)
         self._root.close()
         if self._file:
             self._file.close()
         self._file = None
+        if not self.read_only:
+            blocks.discard(self.path)
 
     def _revive(self, task: str) -> None:
         """Open the file again after an error that left the connection unusable: its write-ahead log has what was

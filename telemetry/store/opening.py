@@ -13,7 +13,7 @@ import duckdb
 
 from telemetry import semconv
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
-from telemetry.store import promotion, relations
+from telemetry.store import blocks, promotion, relations
 from telemetry.store.journal import Source, packed
 
 _log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         "autoload_known_extensions": False,
         "autoinstall_known_extensions": False,
     }
+    blocks.put_back(path)
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
