@@ -28,6 +28,8 @@ SPANS = 5_000
 REQUESTS = 40
 """Through each door: 200,000 spans, all different, so that the store folds and checkpoints too."""
 SENDERS = 8
+AGAIN_S = 1.0
+"""Until a sender comes again that was told to."""
 DOORS = ("grpc", "http", "json")
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
@@ -150,12 +152,26 @@ async def _send(bodies: list[bytes], door: str, http: int, grpc_port: int, pause
         export = channel.unary_unary(EXPORT)
         headers = {"Content-Type": "application/json" if door == "json" else "application/x-protobuf"}
 
-        async def send(body: bytes, due: float) -> None:
+        async def acknowledged(body: bytes) -> bool:
             if door == "grpc":
-                await export(body)
-            else:
-                (await client.post("/v1/traces", content=body, headers=headers)).raise_for_status()
-            latencies.append(time.perf_counter() - due)
+                try:
+                    await export(body)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() != grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    return False
+                return True
+            answer = await client.post("/v1/traces", content=body, headers=headers)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                answer.raise_for_status()
+            return answer.is_success
+
+        async def send(body: bytes, due: float) -> None:
+            if await acknowledged(body):
+                latencies.append(time.perf_counter() - due)
+                return
+            await asyncio.sleep(AGAIN_S)
+            await send(body, due)
 
         async def sender(left: Iterator[bytes]) -> None:
             for body in left:
