@@ -353,12 +353,11 @@ class Store:
                 if self.wal_bytes < MOST_FROZEN_WAL_BYTES:
                     return
                 self._thaw("the log of the store grew too long meanwhile")
-            due = self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
-            if now or self.wal_bytes >= CHECKPOINT_WAL_BYTES:
-                if time.monotonic() < self._short_until_s:
-                    due = True
-                else:
-                    self._checkpoint(connection)
+            wanted = now or self.wal_bytes >= CHECKPOINT_WAL_BYTES
+            short = time.monotonic() < self._short_until_s
+            if wanted and not short:
+                self._checkpoint(connection)
+            due = (wanted and short) or self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
             if due and not self._turnstile.rest_s:
                 self._compact(connection)
 

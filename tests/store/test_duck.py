@@ -346,3 +346,16 @@ class TestQuery:
             with pytest.raises(StoreError, match="more memory"):
                 store.query("select list(i) from range(100000000) t(i)")
             assert store.commit([table(attempt(1))]).stored > 0
+
+
+def test_checkpoint_that_sufficed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries are not held back for a long log that a checkpoint beside them has emptied."""
+    compactions: list[object] = []
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([table(attempt(1))])
+        monkeypatch.setattr(duck, "LONG_WAL_BYTES", store.wal_bytes)
+        monkeypatch.setattr(Store, "_compact", lambda *given: compactions.append(given))
+        store.tend(now=True)
+        assert store.wal_bytes < duck.LONG_WAL_BYTES
+
+    assert compactions == []
