@@ -62,6 +62,6 @@ def _without(attributes: str, taken: list[tuple[str, str]], kind: str) -> str:
     """Attributes without those that have a value as a column; null where none is left."""
     rest = f"{attributes}::json"
     for key, value in taken:
-        rest = f"""case when {value} is null then {rest} else json_merge_patch({rest}, '{{"{key}": null}}') end"""
+        rest = f"""json_merge_patch({rest}, case when {value} is null then '{{}}' else '{{"{key}": null}}' end)"""
     any_taken = " or ".join(f"{value} is not null" for _, value in taken) or "false"
     return f"case when {any_taken} then nullif({rest}, '{{}}')::{kind} else {attributes} end"
