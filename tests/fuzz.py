@@ -19,15 +19,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import otlp, parts, scanner
+from telemetry.receiver import otlp_json, otlp_protobuf, parts, scanner
 from telemetry.receiver.body import Inflate
+from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.room import Limits
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from tests.support.otlp import RECEIVED_NS, Request, attribute, request, span, to_json
 from tests.support.traffic import foreign, own
 
-Decoder = Callable[[bytes, int], otlp.Decoded]
+Decoder = Callable[[bytes, int], Decoded]
 
 LIMITS = Limits(max_body_bytes=1_000_000)
 SLOW_S = 2.0
@@ -100,23 +101,23 @@ def mutate(body: bytes, dice: random.Random, others: list[bytes]) -> bytes:
     return bytes(made)
 
 
-def attempt(body: bytes) -> list[otlp.Decoded]:
+def attempt(body: bytes) -> list[Decoded]:
     """Decode a body in every way; returns what it was taken as."""
-    protobuf = agreed(otlp.decode_protobuf, scanner.decode_protobuf, body)
-    text = agreed(otlp.decode_json, scanner.decode_json, body)
+    protobuf = agreed(otlp_protobuf.decode_protobuf, scanner.decode_protobuf, body)
+    text = agreed(otlp_json.decode_json, scanner.decode_json, body)
     unfolded = outcome(inflated, body)
     if len(body) % 8 == 0:  # one in eight is also packed, whole and cut
         outcome(inflated, gzip.compress(body, 1))
-        if isinstance(outcome(cut_short, body), otlp.Decoded):
+        if isinstance(outcome(cut_short, body), Decoded):
             raise AssertionError("gzip without its end was taken")
     counted(body)
-    return [end for end in (protobuf, text, unfolded) if isinstance(end, otlp.Decoded)]
+    return [end for end in (protobuf, text, unfolded) if isinstance(end, Decoded)]
 
 
-def agreed(readable: Decoder, compiled: Decoder, body: bytes) -> otlp.Decoded | str:
+def agreed(readable: Decoder, compiled: Decoder, body: bytes) -> Decoded | str:
     """What both make of a body."""
     one, other = outcome(readable, body), outcome(compiled, body)
-    if isinstance(one, otlp.Decoded) and isinstance(other, otlp.Decoded):
+    if isinstance(one, Decoded) and isinstance(other, Decoded):
         same = one.rejected == other.rejected and one.table.equals(other.table)
     else:
         same = one == other
@@ -125,7 +126,7 @@ def agreed(readable: Decoder, compiled: Decoder, body: bytes) -> otlp.Decoded | 
     return one
 
 
-def outcome(decode: Decoder, body: bytes) -> otlp.Decoded | str:
+def outcome(decode: Decoder, body: bytes) -> Decoded | str:
     """Rows and rejections, or the error."""
     try:
         return decode(body, RECEIVED_NS)
@@ -133,7 +134,7 @@ def outcome(decode: Decoder, body: bytes) -> otlp.Decoded | str:
         return f"{type(error).__name__}: {error.message}"
 
 
-def inflated(body: bytes, received_ns: int) -> otlp.Decoded:
+def inflated(body: bytes, received_ns: int) -> Decoded:
     """Decode what a gzip body unfolds into."""
     inflate = Inflate(LIMITS)
     unfolded = b"".join(inflate.feed(body))
@@ -141,7 +142,7 @@ def inflated(body: bytes, received_ns: int) -> otlp.Decoded:
     return scanner.decode_json(unfolded, received_ns)
 
 
-def cut_short(body: bytes, received_ns: int) -> otlp.Decoded:
+def cut_short(body: bytes, received_ns: int) -> Decoded:
     """As `inflated`, of gzip whose end is missing."""
     return inflated(gzip.compress(body, 1)[:-1], received_ns)
 
@@ -162,7 +163,7 @@ class Kept:
         self._spans = 0
         self.commits = 0
 
-    def keep(self, taken: list[otlp.Decoded]) -> None:
+    def keep(self, taken: list[Decoded]) -> None:
         """Store them when it is their turn; every hundredth time they are folded, too."""
         tables = [decoded.table for decoded in taken if decoded.table.num_rows]
         self._seen += bool(tables)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from telemetry import settings, traces
-from telemetry.receiver.otlp import decode_json
+from telemetry.receiver.otlp_json import decode_json
 from telemetry.store.duck import Store
 from tests.support.spans import attempt, table
 

@@ -21,7 +21,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
 from telemetry.receiver import parts
-from telemetry.receiver.otlp import Rejection, read_json
+from telemetry.receiver.otlp import Rejection
+from telemetry.receiver.otlp_json import read_json
 
 Encoding = Literal["protobuf", "json"]
 Signal = Literal["traces", "logs", "metrics"]

@@ -1,6 +1,6 @@
 """OTLP/gRPC: the Export methods of the trace, logs and metrics services, on bytes.
 
-Messages are handed over undecoded, because `otlp.py` decodes them faster than the generated classes.
+Messages are handed over undecoded, because `scanner.py` decodes them faster than the generated classes.
 The token is looked at before the message is read, and gzip is decompressed here: gRPC itself would do either for
 everyone, and count nothing. So the methods are served as streams of one message, which look the same on the wire.
 UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. RetryInfo travels twice: inside

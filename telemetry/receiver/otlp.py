@@ -1,7 +1,7 @@
-"""Decode OTLP trace requests, protobuf and JSON, into the columns of `spans`. No I/O, no clock.
+"""What an OTLP trace request becomes: the columns of `spans`, the same for protobuf and JSON. No I/O, no clock.
 
-This is the readable decoder, and the authority on what a request means.
-`scanner.py` does the same faster, and leaves to this one each span in which anything is unusual.
+With `otlp_protobuf.py` and `otlp_json.py`, which read the two, this is the readable decoder, and the authority on what
+a request means. `scanner.py` does the same faster, and leaves to this one each span in which anything is unusual.
 
 What is taken and what is not:
 
@@ -20,23 +20,16 @@ bytes as {"bytesValue": base64}, NaN and the infinities as {"doubleValue": "NaN"
 """
 
 import base64
-import binascii
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError as ProtobufError
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-from opentelemetry.proto.common.v1 import common_pb2
-from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import parts
+from telemetry.errors import PayloadTooLarge
 from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
 
 _ARROW: Final = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
@@ -77,9 +70,6 @@ SPANS_SCHEMA: Final = pa.schema(
 
 MAX_NESTING: Final = 16
 """Lists and maps inside one attribute value. No SDK makes more than one; Protobuf itself gives up at about 40."""
-MAX_JSON_NESTING: Final = 200
-"""Objects and lists around one another; an attribute takes four of them for each of its levels.
-Where Python's own parser gives up depends on how deep in calls it begins."""
 MAX_TIME_NS: Final = 7_258_118_400_000_000_000
 """2200-01-01. Reports add durations and buckets to a time, and must not overflow 64 bits because of one wrong clock."""
 MAX_SPANS: Final = 200_000
@@ -112,103 +102,6 @@ class Decoded:
     table: pa.Table
     """Of `SPANS_SCHEMA`."""
     rejected: tuple[Rejection, ...]
-
-
-def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
-    """Decode a binary ExportTraceServiceRequest.
-
-    Args:
-        received_ns: nanoseconds UTC, the receiver's clock.
-
-    Raises:
-        DecodeError: the body as a whole is unreadable.
-        PayloadTooLarge: it would not stay within limits when decoded.
-    """
-    check_parts(body)
-    request = read_frames(body)
-    batch = Batch(received_ns)
-    parts.check_repeated(len(request.resource_spans), "resources")
-    parts.check_repeated(sum(len(frame.scope_spans) for frame in request.resource_spans), "scopes")
-    for resource_spans in request.resource_spans:
-        resource = reading(protobuf_resource, resource_spans)
-        for scope_spans in resource_spans.scope_spans:
-            shell = joined(resource, reading(protobuf_scope, scope_spans))
-            for span in scope_spans.spans:
-                batch.add(shell, protobuf_span, span)
-    return batch.decoded()
-
-
-def read_frames(body: bytes) -> Any:
-    """Parse a request in protobuf, its spans left as bytes.
-
-    Raises:
-        DecodeError: it is malformed.
-    """
-    try:
-        return _Frames.FromString(body)
-    except ProtobufError as error:
-        raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
-
-
-def decode_json(body: bytes, received_ns: int) -> Decoded:
-    """Decode an ExportTraceServiceRequest in OTLP's JSON: lowerCamelCase keys, hexadecimal ids, numbers for enums.
-
-    Args:
-        received_ns: nanoseconds UTC, the receiver's clock.
-
-    Raises:
-        DecodeError: the body as a whole is unreadable.
-        PayloadTooLarge: it would not stay within limits when decoded.
-    """
-    request = read_json(body)
-    batch = Batch(received_ns)
-    scopes = 0
-    try:
-        resources = _objects(request, "resourceSpans")
-        parts.check_repeated(len(resources), "resources")
-        for resource_spans in resources:
-            resource = reading(_json_resource, resource_spans)
-            for scope_spans in _objects(resource_spans, "scopeSpans"):
-                scopes += 1
-                parts.check_repeated(scopes, "scopes")
-                shell = joined(resource, reading(_json_scope, scope_spans))
-                for span in _objects(scope_spans, "spans"):
-                    batch.add(shell, json_span, span)
-    except Refused as error:
-        raise DecodeError(f"the body is no OTLP trace request in JSON: {error.reason}") from error
-    return batch.decoded()
-
-
-def rewritten(body: bytes) -> bytes:
-    """The same request as protobuf itself writes it: no part given in pieces, no fields that OTLP does not know but in
-    spans, which stay as they are.
-
-    Raises:
-        DecodeError: it is malformed.
-    """
-    request = read_frames(body)
-    request.DiscardUnknownFields()
-    written: bytes = request.SerializeToString()
-    return written
-
-
-def read_json(body: bytes) -> Mapping[str, Any]:
-    """Parse a JSON object strictly.
-
-    Raises:
-        DecodeError: it is not UTF-8, not JSON, nested too deep, or not an object.
-        PayloadTooLarge: it has too many parts.
-    """
-    parts.check_json(body)
-    if parts.json_depth(body) > MAX_JSON_NESTING:
-        raise DecodeError(f"the body is JSON nested deeper than {MAX_JSON_NESTING} levels")
-    try:
-        request = json.loads(body.decode("utf-8"), parse_constant=_no_constant) if body else {}
-    except ValueError as error:  # not UTF-8, not JSON, or an integer of thousands of digits
-        raise DecodeError(f"the body is not JSON in UTF-8: {str(error)[:200]}") from error
-    if not isinstance(request, dict):
-        raise DecodeError("the body is JSON, but not an object")
-    return request
 
 
 class Refused(Exception):
@@ -308,11 +201,6 @@ def nulls(count: int, kind: pa.DataType) -> pa.Array:
     return _NULLS[kind].slice(0, count)
 
 
-def check_parts(body: bytes) -> None:
-    """Raise PayloadTooLarge if a request in protobuf has too many parts."""
-    parts.check_protobuf(body, trace_service_pb2.ExportTraceServiceRequest.DESCRIPTOR)
-
-
 def check_spans(count: int) -> None:
     """Raise PayloadTooLarge if one request has more spans than are taken."""
     if count > MAX_SPANS:
@@ -334,7 +222,7 @@ def check_decoded(size_bytes: int) -> None:
         )
 
 
-# What a row is made of: the same for both encodings.
+# What a row is made of.
 
 Attributes = Mapping[str, Any]
 """Values as they go into JSON, by key."""
@@ -477,382 +365,6 @@ def _example(span: bytes | Mapping[str, Any]) -> str:
     return f"name={read.name[:60]!r}, trace_id={read.trace_id[:20].hex()!r}, span_id={read.span_id[:20].hex()!r}"
 
 
-def _present(**fields: Any) -> Row:
+def present(**fields: Any) -> Row:
     """The fields that say something: as in proto3, zero and empty say nothing."""
     return {name: value for name, value in fields.items() if value}
-
-
-# Protobuf.
-
-
-_FIELD: Final = descriptor_pb2.FieldDescriptorProto
-
-
-def _frames(package: str) -> Any:
-    """Make an ExportTraceServiceRequest message class that leaves each span as bytes, so that a malformed one does not
-    spoil its neighbours: on the wire a message and bytes are the same."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name=f"{package}.proto",
-        package=package,
-        syntax="proto3",
-        dependency=[resource_pb2.DESCRIPTOR.name, common_pb2.DESCRIPTOR.name],
-    )
-    resource, scope = resource_pb2.Resource.DESCRIPTOR.full_name, common_pb2.InstrumentationScope.DESCRIPTOR.full_name
-    _message(file, "TraceFrames", resource_spans=(1, True, f"{package}.ResourceFrame"))
-    _message(
-        file,
-        "ResourceFrame",
-        resource=(1, False, resource),
-        scope_spans=(2, True, f"{package}.ScopeFrame"),
-        schema_url=(3, False, "string"),
-    )
-    _message(file, "ScopeFrame", scope=(1, False, scope), spans=(2, True, "bytes"), schema_url=(3, False, "string"))
-    pool = descriptor_pool.Default()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.TraceFrames"))
-
-
-def _message(file: descriptor_pb2.FileDescriptorProto, name: str, **fields: tuple[int, bool, str]) -> None:
-    """Add a message: by field its number, whether it is repeated, and its type, which is a message's if dotted."""
-    plain = {"bytes": _FIELD.TYPE_BYTES, "string": _FIELD.TYPE_STRING}
-    made = file.message_type.add(name=name)
-    for field_name, (number, repeated, kind) in fields.items():
-        made.field.add(
-            name=field_name,
-            number=number,
-            label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
-            type=plain.get(kind, _FIELD.TYPE_MESSAGE),
-            type_name=None if kind in plain else f".{kind}",
-        )
-
-
-_Frames: Final = _frames("telemetry.receiver.otlp")
-
-
-def protobuf_resource(frame: Any) -> Shell:
-    """What a resource gives to its spans.
-
-    Raises:
-        Refused: it cannot be kept.
-    """
-    resource = frame.resource
-    refs = [
-        _present(
-            schema_url=ref.schema_url,
-            type=ref.type,
-            id_keys=list(ref.id_keys),
-            description_keys=list(ref.description_keys),
-        )
-        for ref in resource.entity_refs
-    ]
-    return resource_row(attributes(resource.attributes), resource.dropped_attributes_count, frame.schema_url, refs)
-
-
-def protobuf_scope(frame: Any) -> Shell:
-    """What a scope gives to its spans.
-
-    Raises:
-        Refused: it cannot be kept.
-    """
-    scope = frame.scope
-    return scope_row(
-        scope.name, scope.version, attributes(scope.attributes), scope.dropped_attributes_count, frame.schema_url
-    )
-
-
-def protobuf_span(body: bytes) -> Row:
-    """What a span says itself.
-
-    Raises:
-        Refused: it breaks a rule.
-    """
-    try:
-        span = trace_pb2.Span.FromString(body)
-    except ProtobufError as error:
-        raise Refused("the span is not readable: malformed protobuf, or text that is not UTF-8") from error
-    return {
-        **ids(span.trace_id, span.span_id, span.parent_span_id),
-        "trace_state": span.trace_state or None,
-        "flags": span.flags or None,
-        "name": span.name,
-        "kind": named(KINDS, span.kind),
-        **times(span.start_time_unix_nano, span.end_time_unix_nano),
-        "status_code": named(STATUS_CODES, span.status.code),
-        "status_message": span.status.message or None,
-        **attribute_columns(attributes(span.attributes)),
-        "dropped_attributes_count": span.dropped_attributes_count or None,
-        "events": json_text([event(item) for item in span.events]),
-        "dropped_events_count": span.dropped_events_count or None,
-        "links": json_text([link(item) for item in span.links]),
-        "dropped_links_count": span.dropped_links_count or None,
-    }
-
-
-def event(item: trace_pb2.Span.Event) -> Row:
-    """An event as it is kept."""
-    return {
-        "time_ns": item.time_unix_nano,
-        "name": item.name,
-        **_present(
-            attributes=attributes(item.attributes),
-            dropped_attributes_count=item.dropped_attributes_count,
-        ),
-    }
-
-
-def link(item: trace_pb2.Span.Link) -> Row:
-    """A link as it is kept."""
-    return {
-        "trace_id": item.trace_id.hex(),
-        "span_id": item.span_id.hex(),
-        **_present(
-            trace_state=item.trace_state,
-            attributes=attributes(item.attributes),
-            dropped_attributes_count=item.dropped_attributes_count,
-            flags=item.flags,
-        ),
-    }
-
-
-def attributes(pairs: Iterable[common_pb2.KeyValue], depth: int = 0) -> Row:
-    """Attributes by key; of a repeated key the last wins.
-
-    Raises:
-        Refused: a value is nested too deep.
-    """
-    return {pair.key: any_value(pair.value, depth) for pair in pairs}
-
-
-def any_value(value: common_pb2.AnyValue, depth: int = 0) -> Any:
-    """A value as JSON keeps it; None for a value that is not set.
-
-    Raises:
-        Refused: it is nested too deep.
-    """
-    kind = value.WhichOneof("value")
-    if kind in ("string_value", "bool_value", "int_value"):
-        return getattr(value, kind)
-    if kind == "double_value":
-        return double(value.double_value)
-    if kind == "bytes_value":
-        return octets(value.bytes_value)
-    if kind == "array_value":
-        depth = deeper(depth)
-        return [any_value(item, depth) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return attributes(value.kvlist_value.values, deeper(depth))
-    return None
-
-
-# JSON.
-
-_DIGITS: Final = re.compile(r"-?[0-9]{1,20}")
-_INT64: Final = (-(2**63), 2**63 - 1)
-_UINT64: Final = (0, 2**64 - 1)
-_UINT32: Final = (0, 2**32 - 1)
-_INT32: Final = (-(2**31), 2**31 - 1)
-
-
-def json_object_at(text: str) -> Any:
-    """The object in JSON that a text begins with, whatever stands behind it; read as `read_json` does."""
-    return _decoder.raw_decode(text)[0]
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON; OTLP writes it as a string")
-
-
-_decoder: Final = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _json_resource(frame: Mapping[str, Any]) -> Shell:
-    resource = _object(frame, "resource")
-    refs = [
-        _present(
-            schema_url=_string(ref, "schemaUrl"),
-            type=_string(ref, "type"),
-            id_keys=_strings(ref, "idKeys"),
-            description_keys=_strings(ref, "descriptionKeys"),
-        )
-        for ref in _objects(resource, "entityRefs")
-    ]
-    return resource_row(
-        _json_attributes(resource), _number(resource, "droppedAttributesCount"), _string(frame, "schemaUrl"), refs
-    )
-
-
-def _json_scope(frame: Mapping[str, Any]) -> Shell:
-    scope = _object(frame, "scope")
-    return scope_row(
-        _string(scope, "name"),
-        _string(scope, "version"),
-        _json_attributes(scope),
-        _number(scope, "droppedAttributesCount"),
-        _string(frame, "schemaUrl"),
-    )
-
-
-def json_span(span: Mapping[str, Any]) -> Row:
-    """What a span says itself.
-
-    Raises:
-        Refused: it breaks a rule.
-    """
-    status = _object(span, "status")
-    return {
-        **ids(_hex(span, "traceId"), _hex(span, "spanId"), _hex(span, "parentSpanId")),
-        "trace_state": _string(span, "traceState") or None,
-        "flags": _number(span, "flags") or None,
-        "name": _string(span, "name"),
-        "kind": named(KINDS, _enum(span, "kind")),
-        **times(_number(span, "startTimeUnixNano", _UINT64), _number(span, "endTimeUnixNano", _UINT64)),
-        "status_code": named(STATUS_CODES, _enum(status, "code")),
-        "status_message": _string(status, "message") or None,
-        **attribute_columns(_json_attributes(span)),
-        "dropped_attributes_count": _number(span, "droppedAttributesCount") or None,
-        "events": json_text([_json_event(item) for item in _objects(span, "events")]),
-        "dropped_events_count": _number(span, "droppedEventsCount") or None,
-        "links": json_text([_json_link(item) for item in _objects(span, "links")]),
-        "dropped_links_count": _number(span, "droppedLinksCount") or None,
-    }
-
-
-def _json_event(item: Mapping[str, Any]) -> Row:
-    return {
-        "time_ns": _number(item, "timeUnixNano", _UINT64),
-        "name": _string(item, "name"),
-        **_present(attributes=_json_attributes(item), dropped_attributes_count=_number(item, "droppedAttributesCount")),
-    }
-
-
-def _json_link(item: Mapping[str, Any]) -> Row:
-    return {
-        "trace_id": _hex(item, "traceId").hex(),
-        "span_id": _hex(item, "spanId").hex(),
-        **_present(
-            trace_state=_string(item, "traceState"),
-            attributes=_json_attributes(item),
-            dropped_attributes_count=_number(item, "droppedAttributesCount"),
-            flags=_number(item, "flags"),
-        ),
-    }
-
-
-def _json_attributes(owner: Mapping[str, Any], key: str = "attributes", depth: int = 0) -> Row:
-    return {_string(pair, "key"): _json_value(_object(pair, "value"), depth) for pair in _objects(owner, key)}
-
-
-def _json_value(value: Mapping[str, Any], depth: int = 0) -> Any:
-    if value.get("stringValue") is not None:
-        return _string(value, "stringValue")
-    if value.get("boolValue") is not None:
-        return _boolean(value, "boolValue")
-    if value.get("intValue") is not None:
-        return _number(value, "intValue", _INT64)
-    if value.get("doubleValue") is not None:
-        return double(_double(value, "doubleValue"))
-    if value.get("bytesValue") is not None:
-        return octets(_base64(value, "bytesValue"))
-    if value.get("arrayValue") is not None:
-        depth = deeper(depth)
-        return [_json_value(item, depth) for item in _objects(_object(value, "arrayValue"), "values")]
-    if value.get("kvlistValue") is not None:
-        return _json_attributes(_object(value, "kvlistValue"), "values", deeper(depth))
-    return None
-
-
-def _object(owner: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = owner.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Refused(f"{key} is not an object")
-    return value
-
-
-def _objects(owner: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    values = owner.get(key)
-    if values is None:
-        return ()
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise Refused(f"{key} is not a list of objects")
-    return values
-
-
-def _strings(owner: Mapping[str, Any], key: str) -> list[str]:
-    values = owner.get(key)
-    if values is None:
-        return []
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise Refused(f"{key} is not a list of texts")
-    return [_whole(value) for value in values]
-
-
-def _string(owner: Mapping[str, Any], key: str) -> str:
-    value = owner.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise Refused(f"{key} is not a text")
-    return _whole(value)
-
-
-def _whole(text: str) -> str:
-    """Text that UTF-8 can carry: JSON can escape half of a surrogate pair, which becomes U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _boolean(owner: Mapping[str, Any], key: str) -> bool:
-    value = owner.get(key)
-    if not isinstance(value, bool):
-        raise Refused(f"{key} is not true or false")
-    return value
-
-
-def _number(owner: Mapping[str, Any], key: str, limits: tuple[int, int] = _UINT32) -> int:
-    """An integer, written as a number or as a string."""
-    value = owner.get(key)
-    if value is None:
-        return 0
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not limits[0] <= value <= limits[1]:
-        raise Refused(f"{key} is not an integer from {limits[0]} to {limits[1]}")
-    return value
-
-
-def _enum(owner: Mapping[str, Any], key: str) -> int:
-    value = owner.get(key)
-    if isinstance(value, str):
-        raise Refused(f"{key} is a text; OTLP writes enums as numbers")
-    return _number(owner, key, _INT32)
-
-
-def _double(owner: Mapping[str, Any], key: str) -> float:
-    value = owner.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise Refused(f"{key} is not a number")
-    try:
-        return float(value)
-    except (ValueError, OverflowError) as error:
-        raise Refused(f"{key} is not a number") from error
-
-
-def _hex(owner: Mapping[str, Any], key: str) -> bytes:
-    try:
-        return binascii.unhexlify(_string(owner, key))
-    except ValueError as error:
-        raise Refused(f"{key} is not hexadecimal") from error
-
-
-def _base64(owner: Mapping[str, Any], key: str) -> bytes:
-    """Bytes from either alphabet of base64, padded or not, as the JSON mapping of protobuf accepts them."""
-    text = _string(owner, key).rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError as error:
-        raise Refused(f"{key} is not base64") from error

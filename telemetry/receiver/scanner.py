@@ -1,12 +1,12 @@
 """Decode OTLP trace requests with what is compiled: `scan.c`, and for JSON `transcode.c` before it. No I/O, no clock.
 
-Says the same as `otlp.decode_protobuf` and `otlp.decode_json`, ten to twenty times faster: property tests hold them
-together.
+Says the same as the readable decoder, `otlp_protobuf.decode_protobuf` and `otlp_json.decode_json`, ten to twenty times
+faster: property tests hold them together.
 The scanner takes a request apart and numbers what is different in it.
 What an attribute means is then found out once for each different one, and columns are filled from these by number.
 JSON is turned into protobuf first.
 
-There is one authority on what is rejected and why, the readable decoder in `otlp.py`.
+There is one authority on what is rejected and why, the readable decoder.
 A span in which anything is unusual (one to reject, malformed bytes, a key twice, each span of a refused resource) is
 `odd`: it is read by `otlp.Batch`, and if it is taken, its row is put between the others where it belongs.
 So a request costs what its odd spans cost there, and next to nothing more.
@@ -29,7 +29,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import IngestError
-from telemetry.receiver import otlp, parts
+from telemetry.receiver import otlp, otlp_json, otlp_protobuf, parts
 from telemetry.receiver.compiled import BOOL, DOUBLE, INT, OTHER, STRING, Scanned, Unusual, transcoded
 from telemetry.receiver.otlp import Batch, Decoded, Refused, Row, Shell
 from telemetry.semconv import COLUMNS, MAX_TYPED_FLOAT, MAX_TYPED_INT
@@ -41,12 +41,12 @@ _MAX_REMEMBERED_BYTES: Final = 8192
 
 
 def decode_protobuf(body: bytes, received_ns: int) -> Decoded:
-    """As `otlp.decode_protobuf`."""
+    """As `otlp_protobuf.decode_protobuf`."""
     return _alone(Undecoded(body, False, received_ns))
 
 
 def decode_json(body: bytes, received_ns: int) -> Decoded:
-    """As `otlp.decode_json`."""
+    """As `otlp_json.decode_json`."""
     return _alone(Undecoded(body, True, received_ns))
 
 
@@ -93,7 +93,7 @@ def _alone(request: Undecoded) -> Decoded:
     try:
         return _joined([request])[0]
     except _UNUSUAL:
-        decode = otlp.decode_json if request.is_json else otlp.decode_protobuf
+        decode = otlp_json.decode_json if request.is_json else otlp_protobuf.decode_protobuf
         return decode(request.body, request.received_ns)
 
 
@@ -115,11 +115,11 @@ def _framed(request: Undecoded) -> _Framed:
 
 
 def _counted(body: bytes) -> Scanned:
-    otlp.check_parts(body)
+    otlp_protobuf.check_parts(body)
     try:
         request = Scanned(body)
     except Unusual:
-        request = Scanned(otlp.rewritten(body))
+        request = Scanned(otlp_protobuf.rewritten(body))
     parts.check_repeated(request.resource_count, "resources")
     parts.check_repeated(request.scope_count, "scopes")
     otlp.check_spans(request.spans)
@@ -178,10 +178,10 @@ def _readable(
     """How the readable decoder reads a span, and what it reads."""
     if each.json_places is None:
         places = (one.number(name)[rows][odd].tolist() for name in ("offset", "size"))
-        return otlp.protobuf_span, map(one.bytes_at, zip(*places, strict=True))
+        return otlp_protobuf.read_span, map(one.bytes_at, zip(*places, strict=True))
     places = (each.json_places[at].tolist() for at in (odd, odd + 1))  # a span ends before the next one begins
     texts = (each.request.body[begin:end].decode() for begin, end in zip(*places, strict=True))
-    return otlp.json_span, map(otlp.json_object_at, texts)
+    return otlp_json.read_span, map(otlp_json.object_at, texts)
 
 
 _Giving = list[tuple[Shell, int]]
@@ -271,9 +271,9 @@ def _span_columns(request: Scanned) -> dict[str, pa.Array]:
         "status_code": _named(request.number("status"), otlp.STATUS_CODES),
         "status_message": _texts(request.number("message"), texts),
         "dropped_attributes_count": _counts(request.number("dropped_attributes_count")),
-        "events": _nested(request, 0, trace_pb2.Span.Event, otlp.event),
+        "events": _nested(request, 0, trace_pb2.Span.Event, otlp_protobuf.event),
         "dropped_events_count": _counts(request.number("dropped_events_count")),
-        "links": _nested(request, 1, trace_pb2.Span.Link, otlp.link),
+        "links": _nested(request, 1, trace_pb2.Span.Link, otlp_protobuf.link),
         "dropped_links_count": _counts(request.number("dropped_links_count")),
     }
 
@@ -411,7 +411,7 @@ def _json_of(request: Scanned, attributes: NDArray[np.int64]) -> pa.StringArray:
 def _other_json(attribute: bytes) -> str | None:
     try:
         pair = common_pb2.KeyValue.FromString(attribute)
-        value = otlp.any_value(pair.value)
+        value = otlp_protobuf.any_value(pair.value)
     except (ProtobufError, Refused):
         return None
     if pair.key in _TYPED and otlp.fits(COLUMNS[_TYPED[pair.key]].type, value):
@@ -431,7 +431,7 @@ def _rest(pieces: pa.Array, at: NDArray[Any], spans: int) -> pa.Array:
 
 
 class _Frame(NamedTuple):
-    """As `otlp.protobuf_resource` and `otlp.protobuf_scope` read it."""
+    """As `otlp_protobuf.read_resource` and `otlp_protobuf.read_scope` read it."""
 
     schema_url: str
     resource: resource_pb2.Resource | None = None
@@ -440,12 +440,13 @@ class _Frame(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _resource(resource: bytes, schema_url: bytes) -> Shell:
-    return otlp.protobuf_resource(_Frame(schema_url.decode(), resource=resource_pb2.Resource.FromString(resource)))
+    return otlp_protobuf.read_resource(_Frame(schema_url.decode(), resource=resource_pb2.Resource.FromString(resource)))
 
 
 @lru_cache(maxsize=256)
 def _scope(scope: bytes, schema_url: bytes) -> Shell:
-    return otlp.protobuf_scope(_Frame(schema_url.decode(), scope=common_pb2.InstrumentationScope.FromString(scope)))
+    read = common_pb2.InstrumentationScope.FromString(scope)
+    return otlp_protobuf.read_scope(_Frame(schema_url.decode(), scope=read))
 
 
 def _shells(request: Scanned) -> list[Shell | Refused]:

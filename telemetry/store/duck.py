@@ -12,24 +12,24 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from telemetry.errors import DecodeError, StoreError, StoreLocked
 from telemetry.store import blocks, opening, relations
+from telemetry.store.duplicates import Duplicates
 from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
-from telemetry.store.parsing import execute
-from telemetry.store.reading import IN_THE_WAY, Reader, end_longest, in_doubt, short_of_memory
-from telemetry.store.recent import GENERATION, NEVER_NS, Hashes, Recent, hashed
+from telemetry.store.readers import Readers
+from telemetry.store.reading import Reader, in_doubt, short_of_memory
+from telemetry.store.recent import GENERATION, hashed
+from telemetry.store.statements import execute, registered, roll_back
 from telemetry.store.tail import Tail
-from telemetry.store.turnstile import Turnstile
+from telemetry.store.texts import Texts
 
 FOLD_ROWS: Final = 122_880
 """Waiting spans that make a fold worthwhile: one row group of DuckDB.
@@ -48,13 +48,6 @@ MOST_WAL_BYTES: Final = 4 * CHECKPOINT_WAL_BYTES
 """From here on queries that do not end by themselves are stopped for it."""
 MOST_FROZEN_WAL_BYTES: Final = 16 * CHECKPOINT_WAL_BYTES
 """From here on a copy of the file is given up for it: 4 GB, minutes at full speed."""
-SHORT_S: Final = 60.0
-"""For so long after memory was too short, checkpoints run without queries beside them: one that finds too little is
-what DuckDB calls fatal, and the file must be opened again."""
-MOST_FED: Final = 12
-"""Tries of a commit or a fold that finds too little memory, each with a query less: pages ask two at once ..."""
-FED_AGAIN_S: Final = 0.05
-"""... and one that is about to begin cannot be stopped yet."""
 COMMIT_PATIENCE_S: Final = 4.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
 TRIES: Final = 3
@@ -67,16 +60,7 @@ UNSORTED_IDS: Final = 4 * FOLD_ROWS
 """Entries of ids that may be without order: looking through so many takes a millisecond ..."""
 UNSORTED_SHARE: Final = 8
 """... or one in so many of all: sorting 22 million, of 100 million spans, takes 3.5 s."""
-IDLE_READERS: Final = 4
-"""Connections kept for the next query: making one that sees what waits takes some 20 ms."""
-FEW_TEXTS_BYTES: Final = 64 * 1024
-"""Of different JSON texts in a commit: so few are often those of the last one, and remembering them spares it 3 ms."""
-MOST_TEXTS: Final = 256
-"""Remembered; then all are forgotten."""
 
-_READABLE: Final = f"select bool_and({relations.readable('text')}) from texts"
-
-Answer = TypeVar("Answer")
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
 _log = logging.getLogger(__name__)
@@ -127,11 +111,7 @@ class Store:
         """Taken before `_tending`."""
         self._ended = threading.Event()
         """Set when it is closed, or about to be: then nobody waits for a moment without queries."""
-        self._turnstile = Turnstile()
-        self._short_until_s = 0.0
-        """Until when memory counts as short, by the monotonic clock."""
-        self._readable: set[str] = set()
-        """JSON texts that DuckDB reads."""
+        self._readers = Readers(path)
         self._openings = 0
         self._clock = clock
         self._remembered = remembered
@@ -139,10 +119,6 @@ class Store:
         self._tending = threading.Lock()
         self._writing = threading.RLock()
         """Taken after `_tending` where both are needed."""
-        self._readers: set[Reader] = set()
-        self._idle: list[Reader] = []
-        self._readers_lock = threading.Lock()
-        self._closed = False
         self._connect()
 
     @classmethod
@@ -219,18 +195,18 @@ class Store:
             self._check_usable()
             try:
                 ledger = Ledger() if refused is None else refused
-                return self._fed(self._writer, lambda: self._commit(requests, ledger, exact))
+                return self._readers.fed(self._writer, lambda: self._commit(requests, ledger, exact))
             except duckdb.FatalException as error:
                 self._broken = error
                 raise _refusal(error, self.path) from error
             except MemoryError as error:  # pyarrow's is an ArrowException, too
-                self._roll_back(self._writer)
+                roll_back(self._writer)
                 raise _refusal(error, self.path) from error
             except (duckdb.DataError, duckdb.InvalidInputException, pa.ArrowException) as error:
-                self._roll_back(self._writer)
+                roll_back(self._writer)
                 raise DecodeError(f"the spans cannot be stored: {error}") from error
             except duckdb.Error as error:
-                self._roll_back(self._writer)
+                roll_back(self._writer)
                 raise _refusal(error, self.path) from error
 
     def record_rejection(self, transport: str, reason: str, count: int, example: str | None = None) -> None:
@@ -246,9 +222,9 @@ class Store:
     def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
         source = self._tail.sources["spans"]
         spans = joined([source.checked(table) for table, _ in requests] or [source.schema.empty_table()])
-        self._check_texts(spans)
+        self._texts.check(spans)
         hashes = hashed(spans["trace_id"], spans["span_id"])
-        keep = self._unseen(spans, hashes, exact)
+        keep = self._duplicates.unseen(spans, hashes, exact=exact)
         entries, each, start = Ledger(), [], 0
         for table, transport in requests:
             kept = pa.array(keep[start : start + table.num_rows])
@@ -270,7 +246,7 @@ class Store:
             ledger.clear()
             self._tail.add(self._side, arrived)
             if keep.any():
-                self._recent.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
+                self._duplicates.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
         return each
 
     @contextlib.contextmanager
@@ -282,52 +258,6 @@ class Store:
             if in_doubt(error):
                 self._broken = error  # the file may have what memory lacks
             raise
-
-    def _check_texts(self, spans: pa.Table) -> None:
-        """Ask DuckDB whether it will read the texts that become VARIANT; of those that repeat, once."""
-        texts = pa.chunked_array([spans[name].unique().drop_null() for name in relations.texts()])
-        few = texts.nbytes <= FEW_TEXTS_BYTES
-        if few:
-            texts = pa.chunked_array([list(set(texts.to_pylist()) - self._readable)], pa.string())
-        if not len(texts):
-            return
-        with _registered(self._writer, texts=pa.table({"text": texts})):
-            if not execute(self._writer, _READABLE).fetchall()[0][0]:
-                raise DecodeError("the spans cannot be stored: their attributes, events or links are no JSON")
-        if few:
-            self._readable = {*self._readable, *texts.to_pylist()} if len(self._readable) < MOST_TEXTS else set()
-
-    def _unseen(self, spans: pa.Table, hashes: Hashes, exact: bool) -> NDArray[np.bool_]:
-        """Which spans are not stored already, and did not come before in these."""
-        suspects = np.ones(spans.num_rows, np.bool_) if exact else self._recent.suspects(hashes)
-        keep = np.ones(spans.num_rows, np.bool_)
-        if suspects.any():
-            ids = spans.select(["trace_id", "span_id"]).filter(pa.array(suspects))
-            keep[suspects] = self._first_seen(ids, 0 if exact else self._recent.since_ns)
-        return keep
-
-    def _first_seen(self, suspects: pa.Table, since_ns: int) -> list[bool]:
-        """Which suspects are neither stored nor a repetition of one before.
-
-        Args:
-            since_ns: what arrived before it is not looked at.
-        """
-        # What a fold moves meanwhile is found twice, and never missed: memory is asked first.
-        with _registered(self._writer, suspects=suspects, waiting_spans=self._tail.waiting("spans")):
-            columns = "trace_id, span_id, received_ns"
-            rows = execute(
-                self._writer,
-                f"with spans as (select {columns} from stored.spans union all select {columns} from waiting_spans) "
-                "select trace_id, span_id from spans semi join suspects using (trace_id, span_id) "
-                "where received_ns >= $since",
-                {"since": since_ns},
-            ).fetchall()
-        seen = set(rows)
-        first = []
-        for key in zip(suspects["trace_id"].to_pylist(), suspects["span_id"].to_pylist(), strict=True):
-            first.append(key not in seen)
-            seen.add(key)
-        return first
 
     # Tending
 
@@ -354,11 +284,12 @@ class Store:
                     return
                 self._thaw("the log of the store grew too long meanwhile")
             wanted = now or self.wal_bytes >= CHECKPOINT_WAL_BYTES
-            short = time.monotonic() < self._short_until_s
+            # One that finds too little memory is what DuckDB calls fatal, and the file must be opened again.
+            short = self._readers.short_of_memory
             if wanted and not short:
                 self._checkpoint(connection)
-            due = (wanted and short) or self._turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
-            if due and not self._turnstile.rest_s:
+            due = (wanted and short) or self._readers.turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
+            if due and not self._readers.turnstile.rest_s:
                 self._compact(connection)
 
     def compact(self) -> bool:
@@ -381,11 +312,11 @@ class Store:
         if self._frozen:
             self.room_owed = True
             return False
-        urge = self._stop_queries if self.wal_bytes >= MOST_WAL_BYTES else None
-        with self._turnstile.emptied(hurry=self._commits_wait, urge=urge) as empty:
+        urge = self._readers.stop if self.wal_bytes >= MOST_WAL_BYTES else None
+        with self._readers.turnstile.emptied(hurry=self._commits_wait, urge=urge) as empty:
             if empty:
                 self._checkpoint(connection)  # what it writes, nobody waits for
-                with self._writing, self._readers_lock:
+                with self._writing, self._readers.unchanged():
                     # A checkpoint that has nothing to write gives nothing back; nor does one right after an update.
                     connection.execute("insert into stored.held values (1)")
                     connection.execute("delete from stored.held")
@@ -397,11 +328,6 @@ class Store:
     def _commits_wait(self) -> bool:
         """Or soon will; or the store is closing."""
         return self._ended.is_set() or self._broken is not None or self._waiting_share() >= MOST_WAITING / 2
-
-    def _stop_queries(self) -> None:
-        with self._readers_lock:
-            for reader in self._readers:
-                reader.stop(IN_THE_WAY)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[Frozen]:
@@ -429,11 +355,11 @@ class Store:
                     assert self._file
                     self._frozen = Frozen(self._file.fileno(), self.path.stat().st_size, spans)
                     return self._frozen
-                if self._turnstile.obstructed >= MOST_TRIES:
+                if self._readers.turnstile.obstructed >= MOST_TRIES:
                     raise StoreError(f"{self.path} cannot be copied: {self.trouble}")
                 if time.monotonic() > until_s:
                     raise StoreError(f"{self.path} cannot be copied now: too much is asked and sent; try again later")
-            self._ended.wait(self._turnstile.rest_s or 0.1)
+            self._ended.wait(self._readers.turnstile.rest_s or 0.1)
 
     def _thaw(self, why: str) -> None:
         """Let checkpoints change the file again; who copies it gives up."""
@@ -446,10 +372,11 @@ class Store:
         """What failed last, or cannot be done: folding, a checkpoint, pruning. None means that all is well."""
         if failures := [*self._failures.values()]:
             return failures[0]
-        if self._turnstile.obstructed < TRIES:
+        tried = self._readers.turnstile.obstructed
+        if tried < TRIES:
             return None
         return (
-            f"queries run on and on, so that the file cannot be compacted, tried {self._turnstile.obstructed} times, "
+            f"queries run on and on, so that the file cannot be compacted, tried {tried} times, "
             f"and its log has {self.wal_bytes / 1e6:.0f} MB; end long exports and reports"
         )
 
@@ -463,7 +390,7 @@ class Store:
             with contextlib.suppress(duckdb.TransactionException):
                 connection.execute("checkpoint")
         finally:
-            self._roll_back(other)
+            roll_back(other)
             other.close()
 
     def _keep_blocks(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -491,11 +418,11 @@ class Store:
             all: or whole row groups only.
         """
         # Nothing, but after a fold that failed.
-        self._fed(connection, lambda: self._fold(connection, self._other_side(), all=True))
+        self._readers.fed(connection, lambda: self._fold(connection, self._other_side(), all=True))
         with self._writing:
             self._side = self._other_side()
             self._check_usable()  # a fold empties the journal, so memory must have all of it
-        self._fed(connection, lambda: self._fold(connection, self._other_side(), all))
+        self._readers.fed(connection, lambda: self._fold(connection, self._other_side(), all))
 
     def _fold(self, connection: duckdb.DuckDBPyConnection, side: str, all: bool) -> None:
         """Store what waits of a journal that receives nothing, merge what it says, and empty it."""
@@ -506,7 +433,7 @@ class Store:
         rest = spans.slice(spans.num_rows if all or not whole else whole)
         spans = spans.slice(0, spans.num_rows - rest.num_rows)
         with (
-            _registered(connection, waiting_spans=spans, waiting_ledger=ledger),
+            registered(connection, waiting_spans=spans, waiting_ledger=ledger),
             self.transaction(connection, folded=side, rest=rest),
         ):
             for relation in relations.MERGED:
@@ -514,7 +441,7 @@ class Store:
                     execute(connection, statement)
             for start in range(0, spans.num_rows, FOLD_ROWS):
                 # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
-                with _registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
+                with registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
                     execute(connection, f"insert into stored.spans by name {relations.values()}")
             if rest.num_rows:
                 connection.execute(
@@ -531,36 +458,6 @@ class Store:
             with self.transaction(connection):
                 for statement in relations.sort_ids():
                     execute(connection, statement)
-
-    def _fed(self, connection: duckdb.DuckDBPyConnection, act: Callable[[], Answer]) -> Answer:
-        """Do it on the connection; as long as memory is too short for it, once more without the longest query.
-
-        DuckDB has one limit for all, and what reports gather into one value (`list`, `string_agg`) cannot be written to
-        disk: then who writes finds nothing left. Its `operator_memory_limit` has no effect on these.
-        (Measured, with 240 to 384 MB, a million spans and two to four such reports at once: one in twenty commits and
-        up to all but two, and a third of the folds, failed.)
-        """
-        with contextlib.ExitStack() as holding:
-            for left in reversed(range(MOST_FED)):
-                try:
-                    if left < MOST_FED - 1:
-                        with contextlib.suppress(duckdb.TransactionException):  # there is nothing to roll back
-                            connection.execute("rollback")
-                    return act()
-                except duckdb.OutOfMemoryException:
-                    if not (self._turnstile.occupied and left):
-                        raise
-                if left == MOST_FED - 1:
-                    self._short_until_s = time.monotonic() + SHORT_S
-                    holding.enter_context(self._turnstile.held())  # or the next one takes what the last one left
-                if not self._end_longest():
-                    self._ended.wait(FED_AGAIN_S)
-        raise AssertionError("unreachable")
-
-    def _end_longest(self) -> bool:
-        with self._readers_lock:
-            readers = [*self._readers]
-        return end_longest(readers)
 
     @contextlib.contextmanager
     def maintained(self, task: str = "upkeep", *, patience_s: float = -1) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -609,7 +506,7 @@ class Store:
             with self._mirrored(), self._tail.replacing(folded, rest):
                 connection.execute("commit")
         except BaseException:
-            self._roll_back(connection)
+            roll_back(connection)
             raise
 
     def waiting(self) -> pa.Table:
@@ -646,36 +543,11 @@ class Store:
     @contextlib.contextmanager
     def reader(self) -> Iterator[Reader]:
         """A connection for queries, which another thread may cancel; all see what was committed before the first."""
-        with self._readers_lock:
-            if self._closed:
-                raise StoreError(f"{self.path} is closed")
-            reader = self._idle.pop() if self._idle else Reader(self._root.cursor(), self._snapshot)
-            self._readers.add(reader)
         try:
-            yield reader
+            with self._readers.reader() as reader:
+                yield reader
         finally:
-            reader.end()
-            with self._readers_lock:
-                self._readers.discard(reader)
-                keep = reader.reusable and not self._closed and len(self._idle) < IDLE_READERS
-                if keep:
-                    self._idle.append(reader)
-            if not keep:
-                reader.close()
-
-    @contextlib.contextmanager
-    def _snapshot(self, reader: Reader) -> Iterator[None]:
-        """Read in the block what was committed before it."""
-        with self._turnstile.passed():
-            try:
-                self._tail.begin(reader)
-                yield
-            finally:
-                self._broken = self._broken or self._tail.broken
-                self._roll_back(reader.connection)
-                self._tail.end(reader)
-                if reader.ran_short:
-                    self._short_until_s = time.monotonic() + SHORT_S
+            self._broken = self._broken or self._tail.broken
 
     @property
     def readable_columns(self) -> str:
@@ -699,13 +571,13 @@ class Store:
         """Cancel queries, fold, checkpoint, and close the file; a second call does nothing."""
         self._ended.set()
         try:
-            if not (self._closed or self._broken or self.read_only):
+            if not (self._readers.closed or self._broken or self.read_only):
                 with contextlib.suppress(StoreError), self.maintained() as connection:  # or the journal has it
                     self.fold(connection)
         finally:
             with self._tending, self._writing:
-                if not self._closed or self._broken:
-                    if not self._closed:
+                if not self._readers.closed or self._broken:
+                    if not self._readers.closed:
                         self._disconnect()
                     self._broken = None
                     _open_paths.discard(self.path)
@@ -730,9 +602,10 @@ class Store:
             self._side = "a"
             for side in relations.SIDES:
                 self._tail.read(side, self._root.execute(f"from stored.journal_{side}"))
-            self._recent = Recent(self._remembered)
+            self._texts = Texts(self._writer)
+            self._duplicates = Duplicates(self._writer, self._tail, self._remembered)
             if not self.read_only:
-                self._remember()
+                self._duplicates.remember()
                 pa.array([0])  # loads pandas, a second or two that the first request should not wait
         except BaseException as error:
             self._let_go()
@@ -742,33 +615,10 @@ class Store:
                 raise opening.translated(error, self.path) from error
             raise
         self._broken = None
-        self._closed = False
-
-    def _remember(self) -> None:
-        # By the order of arrival: clocks jump.
-        self._root.register("waiting_spans", self._tail.waiting("spans"))
-        found = self._root.sql(
-            "select trace_id, span_id, received_ns from stored.spans "
-            "where rowid > (select max(rowid) from stored.spans) - $most "
-            "union all select trace_id, span_id, received_ns from waiting_spans",
-            params={"most": self._remembered},
-        ).to_arrow_reader(100_000)
-        hashes, received = [], NEVER_NS
-        for batch in found:
-            hashes.append(hashed(pa.chunked_array([batch["trace_id"]]), pa.chunked_array([batch["span_id"]])))
-            received = min(received, pc.min(batch["received_ns"]).as_py())
-        if hashes:
-            self._recent.add(np.concatenate(hashes), received)
+        self._readers.open(self._root, self._tail)
 
     def _disconnect(self) -> None:
-        with self._readers_lock:
-            self._closed = True
-            readers = [*self._readers, *self._idle]
-            self._idle.clear()
-        for reader in readers:
-            reader.cancel()
-        for reader in readers:
-            reader.close()
+        self._readers.close()
         self._thaw("the store is closing")
         self._ended.set()
         self._writer.close()
@@ -794,7 +644,7 @@ class Store:
         """
         if self._broken:
             _log.warning("opening %s again after: %r", self.path, self._broken)
-            if not self._closed:
+            if not self._readers.closed:
                 self._disconnect()
             try:
                 self._connect()
@@ -806,30 +656,8 @@ class Store:
     def _check_usable(self) -> None:
         if self._broken:
             raise StoreError(f"{self.path} must be opened again, which is tried at once; send again")
-        if self._closed:
+        if self._readers.closed:
             raise StoreError(f"{self.path} is closed")
-
-    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
-        try:
-            connection.execute("rollback")
-        except duckdb.InterruptException:  # meant for the query that ended just before
-            self._roll_back(connection)
-        except duckdb.Error:
-            pass  # some failures end the transaction, or the connection, by themselves
-
-
-@contextlib.contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None) -> Iterator[None]:
-    """Let SQL read Arrow tables by name."""
-    for name, table in tables.items():
-        if table is not None:
-            connection.register(name, table)
-    try:
-        yield
-    finally:
-        for name in tables:
-            with contextlib.suppress(duckdb.Error):
-                connection.unregister(name)
 
 
 def _refusal(error: duckdb.Error | MemoryError, path: Path) -> StoreError:

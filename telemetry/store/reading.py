@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from telemetry.errors import StoreError
-from telemetry.store.parsing import execute
+from telemetry.store.statements import execute
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from telemetry.store import relations
 from telemetry.store.journal import Source, Waiting
-from telemetry.store.parsing import execute
 from telemetry.store.reading import Reader, in_doubt
+from telemetry.store.statements import execute
 
 
 class Tail:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from telemetry import traces
 from telemetry.errors import DecodeError, StoreError
-from telemetry.receiver.otlp import SPANS_SCHEMA, decode_json
+from telemetry.receiver.otlp import SPANS_SCHEMA
+from telemetry.receiver.otlp_json import decode_json
 from telemetry.store.duck import Store
 from telemetry.store.retention import DAY_NS
 

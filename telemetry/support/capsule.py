@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from telemetry import __version__, traces
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver.otlp import decode_json
+from telemetry.receiver.otlp_json import decode_json
 from telemetry.support import text
 from telemetry.support.asking import Source, ask
 from telemetry.support.scrub import Removed, Scrubber

@@ -16,7 +16,7 @@ import duckdb
 import grpc
 import httpx
 
-from telemetry.receiver import otlp, scanner
+from telemetry.receiver import otlp_json, otlp_protobuf, scanner
 from telemetry.store.duck import Store
 from telemetry.store.writer import Writer
 from tests.support.otlp import RECEIVED_NS, Request, to_json
@@ -53,8 +53,8 @@ def _decoders(kind: str, message: Request, count: int) -> dict[str, float]:
         "parse": _rate(lambda: Request.FromString(body), count),
         "scanner": _rate(lambda: scanner.decode_protobuf(body, RECEIVED_NS), count),
         "json": _rate(lambda: scanner.decode_json(text, RECEIVED_NS), count),
-        "readable": _rate(lambda: otlp.decode_protobuf(body, RECEIVED_NS), count),
-        "readable json": _rate(lambda: otlp.decode_json(text, RECEIVED_NS), count),
+        "readable": _rate(lambda: otlp_protobuf.decode_protobuf(body, RECEIVED_NS), count),
+        "readable json": _rate(lambda: otlp_json.decode_json(text, RECEIVED_NS), count),
     }
     said = ", ".join(f"{name} {rate:,.0f} ({rates['parse'] / rate:.1f} x)" for name, rate in rates.items())
     print(f"{kind:8} {count:5} spans a request, spans/s/core: {said}")

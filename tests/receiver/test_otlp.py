@@ -14,8 +14,10 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import otlp
-from telemetry.receiver.otlp import SPANS_SCHEMA, decode_json, decode_protobuf
+from telemetry.receiver import otlp, otlp_json
+from telemetry.receiver.otlp import SPANS_SCHEMA
+from telemetry.receiver.otlp_json import decode_json
+from telemetry.receiver.otlp_protobuf import decode_protobuf
 from telemetry.settings import data_folder
 from tests.support.otlp import (
     RECEIVED_NS,
@@ -308,9 +310,9 @@ def test_the_limit_of_nested_json_is_the_same_from_everywhere() -> None:
         return from_below(calls - 1, body) if calls else decode_json(body, RECEIVED_NS).table.num_rows
 
     for calls in (0, 400):
-        assert from_below(calls, within_objects(otlp.MAX_JSON_NESTING, b'"{[\\"[\\\\"')) == 0
+        assert from_below(calls, within_objects(otlp_json.MAX_JSON_NESTING, b'"{[\\"[\\\\"')) == 0
         with pytest.raises(DecodeError, match="nested deeper than 200 levels"):
-            from_below(calls, within_objects(otlp.MAX_JSON_NESTING + 1))
+            from_below(calls, within_objects(otlp_json.MAX_JSON_NESTING + 1))
         with pytest.raises(DecodeError, match="nested deeper than 200 levels"):
             from_below(calls, within_objects(982)[:4912])
 
@@ -391,7 +393,7 @@ def test_unknown_fields_of_protobuf() -> None:
     body = known.SerializeToString() + unknown
 
     assert len(body) > len(request(inner).SerializeToString()) + 3 * len(unknown)
-    decoded, expected = (otlp.decode_protobuf(each, RECEIVED_NS) for each in (body, plain(inner)))
+    decoded, expected = (decode_protobuf(each, RECEIVED_NS) for each in (body, plain(inner)))
     assert decoded.rejected == ()
     assert decoded.table.equals(expected.table)
 
@@ -406,7 +408,7 @@ def test_references_to_string_tables() -> None:
     """References to the string table of profiles, which a trace has none of, count as absent and reject nothing."""
     value = common_pb2.AnyValue.FromString(b"\x40\x05")  # string_value_strindex = 5
     pair = common_pb2.KeyValue.FromString(b"\x18\x04" + common_pb2.KeyValue(value=value).SerializeToString())
-    decoded = otlp.decode_protobuf(plain(span(attributes=[pair, attribute("a", 1)])), RECEIVED_NS)
+    decoded = decode_protobuf(plain(span(attributes=[pair, attribute("a", 1)])), RECEIVED_NS)
 
     assert decoded.rejected == ()
     assert json.loads(decoded.table["attributes"][0].as_py()) == {"": None, "a": 1}

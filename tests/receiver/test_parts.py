@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
 from telemetry.errors import PayloadTooLarge
-from telemetry.receiver import otlp, parts, scanner
+from telemetry.receiver import otlp_json, otlp_protobuf, parts, scanner
 from telemetry.receiver.answers import not_kept_response
 from tests.support.otlp import RECEIVED_NS, Request, mutated, request, requests, span, to_json
 from tests.support.traffic import foreign, own
@@ -77,11 +77,11 @@ def test_many_resources_or_scopes(monkeypatch: pytest.MonkeyPatch, numbers: tupl
     frames = [{"scopeSpans": [{}] * 101}] if numbers else [{}] * 101
     text = str({"resourceSpans": frames}).replace("'", '"').encode()
 
-    for decoder in (otlp, scanner):
+    for decoder in (otlp_protobuf, scanner):
         with pytest.raises(PayloadTooLarge, match=what):
             decoder.decode_protobuf(body, RECEIVED_NS)
     with pytest.raises(PayloadTooLarge, match=what):
-        otlp.decode_json(text, RECEIVED_NS)
+        otlp_json.decode_json(text, RECEIVED_NS)
 
 
 def test_bomb_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_bomb_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for text in (b'{"a":[' + b"{}," * 1000 + b"{}]}", b"[" * 1001):
         with pytest.raises(PayloadTooLarge):
-            otlp.decode_json(text, RECEIVED_NS)
+            otlp_json.decode_json(text, RECEIVED_NS)
 
 
 @pytest.mark.parametrize("signal", ["logs", "metrics"])

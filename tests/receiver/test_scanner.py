@@ -4,6 +4,7 @@ import gc
 import json
 import tracemalloc
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import compiled, otlp, parts, scanner
+from telemetry.receiver import compiled, otlp, otlp_json, otlp_protobuf, parts, scanner
 from telemetry.receiver.otlp import Decoded
 from tests.receiver.test_otlp import JSON_SPAN, JSON_THAT_IS_REJECTED, JSON_THAT_IS_TAKEN
 from tests.support.otlp import RECEIVED_NS, Request, attribute, mutated, request, requests, span, to_json
@@ -40,8 +41,8 @@ def outcome(decode: Decoder, body: bytes) -> Any:
 def same(body: bytes) -> None:
     """The decoders agree on a body as protobuf and as JSON, also when a resource comes for the second time."""
     for compiled_one, readable in (
-        (scanner.decode_protobuf, otlp.decode_protobuf),
-        (scanner.decode_json, otlp.decode_json),
+        (scanner.decode_protobuf, otlp_protobuf.decode_protobuf),
+        (scanner.decode_json, otlp_json.decode_json),
     ):
         expected = outcome(readable, body)
         for _ in range(2):
@@ -90,7 +91,7 @@ def test_repeated_keys(attributes: list[Any]) -> None:
 @st.composite
 def mixed(draw: st.DrawFn) -> bytes:
     """A usual request in protobuf with odd spans at any places: of any request, and bytes that are none."""
-    frames = otlp.read_frames(draw(st.sampled_from([own(5), foreign(9)])).SerializeToString())
+    frames = otlp_protobuf.read_frames(draw(st.sampled_from([own(5), foreign(9)])).SerializeToString())
     lists = [scope.spans for resource in frames.resource_spans for scope in resource.scope_spans]
     for other in draw(st.lists(requests.map(_spans), max_size=3)):
         for body in other:
@@ -156,21 +157,21 @@ def test_one_odd_span_among_thousands(fields: dict[str, Any], taken: int, monkey
         names = decoded.table["name"].to_pylist()
         assert names == [each.name for each in spans if taken or each.name != "odd"]
         assert sum(rejection.count for rejection in decoded.rejected) == 1 - taken
-    assert read == ["protobuf_span", "json_span"]
+    assert read == [otlp_protobuf.__name__, otlp_json.__name__]
 
 
 def left_to_readable(patch: pytest.MonkeyPatch) -> list[str]:
     """Leave no request to the readable decoder; returns which of its functions read a span, when they have."""
     read: list[str] = []
 
-    def noted(name: str) -> Callable[[Any], Any]:
-        reader = getattr(otlp, name)
-        return lambda given: read.append(name) or reader(given)
+    def noted(module: ModuleType) -> Callable[[Any], Any]:
+        reader = module.read_span
+        return lambda given: read.append(module.__name__) or reader(given)
 
-    for name in ("protobuf_span", "json_span"):
-        patch.setattr(otlp, name, noted(name))
-    patch.setattr(otlp, "decode_protobuf", None)
-    patch.setattr(otlp, "decode_json", None)
+    for module in (otlp_protobuf, otlp_json):
+        patch.setattr(module, "read_span", noted(module))
+    patch.setattr(otlp_protobuf, "decode_protobuf", None)
+    patch.setattr(otlp_json, "decode_json", None)
     return read
 
 
@@ -232,7 +233,7 @@ def test_what_is_unusual_around_spans_is_written_again(
     """Resources given in parts, fields that OTLP does not know and those of another type cost no readable decoder."""
     spans = field(0x12, field(0x12, span().SerializeToString()))
     body = field(0x0A, parts_of_resource[0] + spans + b"".join(parts_of_resource[1:]) + spans)
-    expected = outcome(otlp.decode_protobuf, body)
+    expected = outcome(otlp_protobuf.decode_protobuf, body)
     read = left_to_readable(monkeypatch)
 
     assert outcome(scanner.decode_protobuf, body) == expected
@@ -366,7 +367,7 @@ def test_json_becomes_the_same_protobuf(message: Request) -> None:
     """JSON that was made from a request becomes that request again, and each span is found in it."""
     text = to_json(message)
     body, places = compiled.transcoded(text)
-    names = [otlp.json_object_at(text[place:].decode())["name"] for place in places.tolist() if place < len(text)]
+    names = [otlp_json.object_at(text[place:].decode())["name"] for place in places.tolist() if place < len(text)]
 
     assert Request.FromString(body) == message
     assert names == [trace_pb2.Span.FromString(each).name for each in _spans(message)]
@@ -374,8 +375,8 @@ def test_json_becomes_the_same_protobuf(message: Request) -> None:
 
 def test_usual_requests_are_not_left_to_the_readable_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests as SDKs send them take the fast way, a parent of zeros among them."""
-    monkeypatch.setattr(otlp, "decode_protobuf", None)
-    monkeypatch.setattr(otlp, "decode_json", None)
+    monkeypatch.setattr(otlp_protobuf, "decode_protobuf", None)
+    monkeypatch.setattr(otlp_json, "decode_json", None)
     values = {"s": "é\n", "b": True, "f": 0.1, "bytes": b"\x00", "list": [1, "a"], "map": {"k": 1}, "none": None}
     message = request(
         span(attributes=[attribute("session.id", "s"), attribute("n", 1), attribute("server.port", "443")], flags=257),
@@ -411,7 +412,7 @@ def test_decoded_together(chosen: list[tuple[bytes, bool]]) -> None:
     waiting = [scanner.Undecoded(body, is_json, RECEIVED_NS + n) for n, (body, is_json) in enumerate(chosen)]
 
     for waits, found in zip(waiting, together(waiting), strict=True):
-        decode = otlp.decode_json if waits.is_json else otlp.decode_protobuf
+        decode = otlp_json.decode_json if waits.is_json else otlp_protobuf.decode_protobuf
         if isinstance(found, Decoded):
             expected = decode(waits.body, waits.received_ns)
             assert (found.table.to_pylist(), found.rejected) == (expected.table.to_pylist(), expected.rejected)
@@ -474,7 +475,7 @@ def counted_alike(body: bytes) -> None:
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without a compiler decodes and counts all the same."""
     message = request(span(events=[{"name": "e"}]))
-    expected = outcome(otlp.decode_protobuf, message.SerializeToString())
+    expected = outcome(otlp_protobuf.decode_protobuf, message.SerializeToString())
     monkeypatch.setattr(compiled, "_LIBRARY", None)
 
     assert outcome(scanner.decode_protobuf, message.SerializeToString()) == expected

@@ -24,16 +24,18 @@ from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, moved, table
 ENDLESS = "select count(*) from spans a, spans b, range(100000000) c, range(100000000) d"
 
 
-class Watched(Store):
-    """Says when a query has begun to read."""
-
-    began = threading.Event()
+def watched(store: Store) -> threading.Event:
+    """An event that is set when a query has begun to read."""
+    began, snapshot = threading.Event(), store._readers._snapshot
 
     @contextlib.contextmanager
-    def _snapshot(self, reader: Reader) -> Iterator[None]:
-        with super()._snapshot(reader):
-            self.began.set()
+    def noted(reader: Reader) -> Iterator[None]:
+        with snapshot(reader):
+            began.set()
             yield
+
+    store._readers._snapshot = noted  # type: ignore[method-assign]
+    return began
 
 
 @pytest.fixture
@@ -254,7 +256,8 @@ class TestCompaction:
         """A query that keeps the log from being emptied is told as trouble, and stopped before the log is too long."""
         monkeypatch.setattr(duck, "LONG_WAL_BYTES", 1)
         stopped: list[str] = []
-        with Watched.open(path) as store:
+        with Store.open(path) as store:
+            began = watched(store)
             store.commit([table(attempt(1))])
 
             def ask() -> None:
@@ -265,7 +268,7 @@ class TestCompaction:
 
             asking = threading.Thread(target=ask)
             asking.start()
-            Watched.began.wait()
+            began.wait()
             for _ in range(3):
                 store.tend(now=True)
             during, log_bytes = store.trouble, store.wal_bytes

@@ -149,7 +149,7 @@ def test_stopped_between_two_queries(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
         reader.query("select 1")
         reader.stop(IN_THE_WAY)
-        with store._turnstile.emptied(hurry=lambda: True) as empty:
+        with store._readers.turnstile.emptied(hurry=lambda: True) as empty:
             assert empty
         with pytest.raises(StoreError, match="was stopped, because it kept the store"):
             reader.query("select 1")

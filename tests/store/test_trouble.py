@@ -210,7 +210,7 @@ def test_opened_again_while_queries_are_held_back(tmp_path: Path) -> None:
             compacting = threads.submit(store.compact)
             store.emptied.wait()
             asking = threads.submit(store.query, "select count(*) as n from connections")
-            while not store._readers:
+            while not store._readers._reading:
                 time.sleep(0.01)
             store._broken = MemoryError()
             committing = threads.submit(store.commit, [moved(SOME, 1)])

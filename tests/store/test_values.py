@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.receiver.otlp import decode_protobuf
+from telemetry.receiver.otlp_protobuf import decode_protobuf
 from telemetry.store import relations
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store

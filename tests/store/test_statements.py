@@ -5,8 +5,8 @@ import threading
 import duckdb
 import pytest
 
-from telemetry.store import parsing
-from telemetry.store.parsing import execute
+from telemetry.store import statements
+from telemetry.store.statements import execute
 
 _SUM = "select sum(i) as s from range($until) as t(i)"
 
@@ -17,7 +17,7 @@ def test_another_connection() -> None:
         assert execute(first, _SUM, {"until": 3}).fetchall() == [(3,)]
     with duckdb.connect() as second:
         assert execute(second, _SUM, {"until": 5}).fetchall() == [(10,)]
-    assert parsing._parsed[_SUM].query == _SUM
+    assert statements._parsed[_SUM].query == _SUM
 
 
 def test_at_once() -> None:
@@ -49,8 +49,8 @@ def test_text() -> None:
 
 def test_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts without end, such as an analyst's own, take no memory without end."""
-    monkeypatch.setattr(parsing, "_MOST", 10)
+    monkeypatch.setattr(statements, "_MOST", 10)
     with duckdb.connect() as connection:
         for number in range(100):
             assert execute(connection, f"select {number}").fetchall() == [(number,)]
-            assert len(parsing._parsed) <= 10
+            assert len(statements._parsed) <= 10
