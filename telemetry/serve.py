@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ from telemetry.alerts.watch import Plan, Watch
 from telemetry.errors import ServerError, UsageError
 from telemetry.receiver import grpc as otlp_grpc
 from telemetry.receiver.http import otlp_app, server_config
+from telemetry.receiver.room import Limits
 from telemetry.receiver.tls import Tls
 from telemetry.reports import execute
 from telemetry.source import notice_path
@@ -64,6 +65,8 @@ class Doors:
     """The alert rules to check. None means none."""
     tls: Tls | None = None
     """For every door. None means plain text."""
+    limits: Limits = field(default_factory=Limits)
+    """Of what senders send, for each transport."""
 
     @property
     def scheme(self) -> str:
@@ -135,7 +138,9 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
     writer = Writer(store, retention=doors.retention)
     try:
         watch = await asyncio.to_thread(_watch, store, doors, f"{doors.scheme}://{_authority(doors.host, pages)}")
-        grpc = await otlp_grpc.serve(writer, doors.host, doors.grpc_port, tokens=doors.tokens, tls=doors.tls)
+        grpc = await otlp_grpc.serve(
+            writer, doors.host, doors.grpc_port, tokens=doors.tokens, limits=doors.limits, tls=doors.tls
+        )
         try:
             look = pages_app(
                 store,
@@ -145,7 +150,7 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
                 more=upkeep.routes(store),
                 figures=lambda: store_figures(sizes(store)) + watch.figures(),
             )
-            take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins)
+            take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins, limits=doors.limits)
             async with (
                 _http(take, http, _context(doors, senders=True)),
                 _http(look, pages, _context(doors, senders=False)),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from telemetry import formats, semconv, settings, traces
+from telemetry.cli.keeping import size_bytes
 from telemetry.errors import ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
 from telemetry.serve import Doors, listening, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
@@ -253,6 +255,45 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
     found = telemetry("report", "recent", "--store", str(path), "--format", "json", *_options(RANGE))
 
     assert len(json.loads(found.stdout)) == 5
+
+
+def test_the_largest_request_is_a_setting(tmp_path: Path) -> None:
+    """What is over `--max-body` is refused for good by each transport, and what is below is taken."""
+    large = bytes(20_001)
+
+    with serve_process(tmp_path / "store.duckdb", "--max-body", "20k") as (_, notice):
+        send(notice["otlp_http"], 1)
+        headers = {"content-type": "application/x-protobuf"}
+        refused = httpx.post(f"{notice['otlp_http']}/v1/traces", content=large, headers=headers, trust_env=False)
+        with grpc.insecure_channel(notice["otlp_grpc"].removeprefix("http://")) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            with pytest.raises(grpc.RpcError) as exhausted:
+                export(large, timeout=10)
+
+    assert refused.status_code == 413
+    assert b"larger than 20000 bytes" in refused.content
+    assert exhausted.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("size", ["much", "999", "200MiB", "-1"])
+def test_a_largest_request_that_would_not_work(tmp_path: Path, size: str) -> None:
+    """A size that is none, or below or above what works, stops the start and says what would."""
+    said = telemetry("serve", "--store", str(tmp_path / "s.duckdb"), f"--max-body={size}")
+
+    assert said.returncode == 2
+    assert "--max-body takes" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1000", 1000), ("500M", 500_000_000), ("64MiB", 2**26), ("1.5 k", None), ("2g", 2 * 10**9)]
+)
+def test_sizes(text: str, size: int | None) -> None:
+    """Sizes count by thousands, or by 1024 with an `i`."""
+    if size is None:
+        with pytest.raises(UsageError, match="--keep-bytes takes a size"):
+            size_bytes("--keep-bytes", text)
+    else:
+        assert size_bytes("--keep-bytes", text) == size
 
 
 def _options(params: dict[str, str]) -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from telemetry.support.capsule import Capsule
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def retention_options(command: click.decorators.FC) -> click.decorators.FC:
@@ -54,7 +54,8 @@ def retention(keep_days: float | None, keep_in: tuple[str, ...], keep_bytes: str
 
     if keep_days is not None and not keep_days > 0:
         raise UsageError("--keep-days must be over 0")
-    return Retention(keep_days, _size(keep_bytes), dict(map(_environment_days, keep_in)))
+    max_bytes = None if keep_bytes is None else size_bytes("--keep-bytes", keep_bytes)
+    return Retention(keep_days, max_bytes, dict(map(_environment_days, keep_in)))
 
 
 def _environment_days(text: str) -> tuple[str, float]:
@@ -67,13 +68,18 @@ def _environment_days(text: str) -> tuple[str, float]:
     raise UsageError(f"--keep-in takes ENVIRONMENT=DAYS, such as staging=3, and was given {text!r}")
 
 
-def _size(text: str | None) -> int | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)b?", text.strip().lower())
+def size_bytes(option: str, text: str) -> int:
+    """The size that an option gives.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(?:([kmgt])(i?))?b?", text.strip().lower())
     if not found:
-        raise UsageError(f"--keep-bytes takes a size such as 500M or 20G, and was given {text!r}")
-    return round(float(found[1]) * _BYTES[found[2]])
+        raise UsageError(f"{option} takes a size such as 500M, 64MiB or 20G, and was given {text!r}")
+    number, unit, binary = found.groups(default="")
+    size: float = float(number) * (1024 if binary else 1000) ** _POWERS[unit]
+    return round(size)
 
 
 @click.group()
@@ -406,7 +412,7 @@ def import_capsule(file: Path, attempt: str | None, ahead_ms: float, store: Path
 def _take_in(path: Path, request: Mapping[str, Any]) -> None:
     """Store an OTLP/JSON request, through the server that holds the store if one does."""
     from telemetry import source
-    from telemetry.receiver.otlp import decode_json
+    from telemetry.receiver.otlp_json import decode_json
 
     receiver = source.otlp_http_endpoint(path)
     if receiver:

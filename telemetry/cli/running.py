@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from telemetry import settings
-from telemetry.cli.keeping import retention, retention_options
+from telemetry.cli.keeping import retention, retention_options, size_bytes
 from telemetry.cli.output import counted, narrate
 from telemetry.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from telemetry.alerts.watch import Plan
+    from telemetry.receiver.room import Limits
     from telemetry.receiver.tls import Tls
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -50,6 +52,11 @@ Examples:
 @click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
 @retention_options
 @click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
+@click.option(
+    "--max-body",
+    metavar="SIZE",
+    help="The largest request to take, before and after decompression: 1K to 128MiB.  [default: 64MiB]",
+)
 @click.option("--tls-certificate", type=_FILE, help="Speak TLS with this certificate chain (PEM) at every door.")
 @click.option("--tls-key", type=_FILE, help="The certificate's key (PEM), without a passphrase.")
 @click.option("--tls-client-ca", type=_FILE, help="Senders must show a certificate that this one (PEM) signed.")
@@ -67,6 +74,7 @@ def serve(
     http_port: int,
     pages_port: int,
     origins: tuple[str, ...],
+    max_body: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -107,6 +115,7 @@ def serve(
         kept,
         watch,
         _tls(tls_certificate, tls_key, tls_client_ca),
+        _limits(max_body),
     )
 
     async def show(cluster: str) -> None:
@@ -143,7 +152,10 @@ def serve(
     narrate("stopped; everything acknowledged is stored")
 
 
-_OF_RECEIVING: Final = ("grpc_port", "http_port", "origins", "tls_client_ca", "keep_days", "keep_in", "keep_bytes")
+_OF_RECEIVING: Final = (
+    *("grpc_port", "http_port", "origins", "max_body", "tls_client_ca"),
+    *("keep_days", "keep_in", "keep_bytes"),
+)
 
 
 def _refuse_receiving() -> None:
@@ -175,6 +187,23 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
     if certificate or key or client_ca:
         raise UsageError("TLS needs both --tls-certificate and --tls-key")
     return None
+
+
+def _limits(max_body: str | None) -> "Limits":
+    """What the options say of requests.
+
+    Raises:
+        UsageError: the size cannot be read, or would not work.
+    """
+    from telemetry.receiver.room import Limits
+
+    limits = Limits()
+    if max_body is None:
+        return limits
+    size = size_bytes("--max-body", max_body)
+    if not 1000 <= size <= limits.max_bytes // 2:  # a body may take its size twice while it is decompressed
+        raise UsageError(f"--max-body takes 1K to 128MiB, and was given {max_body!r}")
+    return replace(limits, max_body_bytes=size)
 
 
 def _plan(rules: Path | None, check_every: str) -> "Plan | None":
