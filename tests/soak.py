@@ -40,7 +40,8 @@ FASTER = 5000
 SENDERS = 16
 MOST_UNDER_WAY = 64
 SAMPLE_S = 10.0
-COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms")
+MACHINE = ("server_cpu_pct", "others_cpu_pct", "stolen_pct", "disk_full_pct")
+COLUMNS = ("at_s", "memory_mb", "file_mb", "wal_mb", "spans_per_s", "p50_ms", "p99_ms", "max_ms", *MACHINE)
 WIDTH = max(map(len, COLUMNS))
 REPORTS = ("failure_rate", "errors", "funnel", "step_durations", "time_to_connect", "ingest_health", "recent")
 BACKUP_EVERY = 150
@@ -154,10 +155,42 @@ async def read(url: str, seen: Seen) -> None:
             await asyncio.sleep(0.5)
 
 
+class Machine:
+    """What the machine did since it was last asked, so that a stall of its own is not taken for the server's.
+
+    Of one processor: what the server used, and everything else on the machine; of all: what the hypervisor gave to
+    others (`steal`, proc_stat(5)); of the time: when all that was to run waited for the disk (`full`, proc_pressure).
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._last = self._counts()
+
+    def _counts(self) -> tuple[float, ...]:
+        """Seconds since the start: the clock, the server's, all used, stolen, waited for the disk."""
+        tick = os.sysconf("SC_CLK_TCK")
+        ours = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+        try:
+            waited = int(Path("/proc/pressure/io").read_text().rpartition("total=")[2]) / 1e6
+        except OSError:  # a kernel that does not count it
+            waited = 0.0
+        used = (user + nice + system + irq + softirq) / tick
+        return time.monotonic(), (int(ours[11]) + int(ours[12])) / tick, used, steal / tick, waited
+
+    def since(self) -> dict[str, float]:
+        """Per cent, by the names of `MACHINE`."""
+        before, self._last = self._last, self._counts()
+        elapsed, server, used, stolen, waited = (now - then for now, then in zip(self._last, before, strict=True))
+        shares = (server, used - server, stolen / (os.cpu_count() or 1), waited)
+        return {name: round(100 * share / elapsed) for name, share in zip(MACHINE, shares, strict=True)}
+
+
 async def watch(pid: int, path: Path, seen: Seen, samples: list[dict[str, float]]) -> None:
     """Note memory, file and acknowledgements every ten seconds, until cancelled."""
     began = time.monotonic()
     spans = 0
+    machine = Machine(pid)
     print(" ".join(f"{name:>{WIDTH}}" for name in COLUMNS), file=sys.stderr)
     while True:
         await asyncio.sleep(SAMPLE_S)
@@ -173,7 +206,7 @@ async def watch(pid: int, path: Path, seen: Seen, samples: list[dict[str, float]
             "p50_ms": round(waits[len(waits) // 2] * 1000) if waits else -1,
             "p99_ms": round(waits[len(waits) * 99 // 100] * 1000) if waits else -1,
             "max_ms": round(waits[-1] * 1000) if waits else -1,
-        }
+        } | machine.since()
         samples.append(sample)
         print(" ".join(f"{sample[name]:>{WIDTH}}" for name in COLUMNS), file=sys.stderr, flush=True)
 
