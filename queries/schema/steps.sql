@@ -1,7 +1,8 @@
 -- One row per attempt and connecting step, with the time of each of its parts.
 --
 -- A step's row begins with the transition into it, so a step that never ended is here with `end_ns` null.
--- `other_ns` is what the parts leave over: parts and `other_ns` add up to `duration_ns` exactly.
+-- `other_ns` is what the parts leave over: parts and `other_ns` add up to `duration_ns` exactly. It is null where one of
+-- them lasts thirty years, as a wrong clock may say: nine of those pass 64 bits.
 
 create view steps as
 with merged as (
@@ -46,14 +47,26 @@ select
   * exclude (reported_outcome),
   coalesce(reported_outcome, 'unfinished') as outcome,
   end_ns - start_ns as duration_ns,
-  end_ns - start_ns
-    - coalesce(user_media_ns, 0)
-    - coalesce(websocket_open_ns, 0)
-    - coalesce(queue_ns, 0)
-    - coalesce(assets_ns, 0)
-    - coalesce(negotiate_ns, 0)
-    - coalesce(ice_ns, 0)
-    - coalesce(dtls_ns, 0)
-    - coalesce(first_frame_ns, 0)
-    as other_ns
+  case
+    when greatest(
+      abs(end_ns - start_ns),
+      abs(coalesce(user_media_ns, 0)),
+      abs(coalesce(websocket_open_ns, 0)),
+      abs(coalesce(queue_ns, 0)),
+      abs(coalesce(assets_ns, 0)),
+      abs(coalesce(negotiate_ns, 0)),
+      abs(coalesce(ice_ns, 0)),
+      abs(coalesce(dtls_ns, 0)),
+      abs(coalesce(first_frame_ns, 0))
+    ) < 1000000000000000000
+    then end_ns - start_ns
+      - coalesce(user_media_ns, 0)
+      - coalesce(websocket_open_ns, 0)
+      - coalesce(queue_ns, 0)
+      - coalesce(assets_ns, 0)
+      - coalesce(negotiate_ns, 0)
+      - coalesce(ice_ns, 0)
+      - coalesce(dtls_ns, 0)
+      - coalesce(first_frame_ns, 0)
+  end as other_ns
 from merged;

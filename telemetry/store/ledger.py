@@ -15,6 +15,8 @@ LATE_MS: Final = 60_000
 """A span that arrives this long after it ended may be missing from a report that was read before."""
 AHEAD_MS: Final = -1_000
 """A span that ended after it arrived has a wrong clock; a second is left for ordinary drift."""
+MOST_LATE_MS: Final = 3_650 * 86_400_000
+"""Ten years, of one span in the sum: a minute of those that a wrong clock dates into 2199 would pass 64 bits."""
 MAX_REASONS: Final = 256
 """Of refusals between two commits, by transport and reason; further ones are added to `other`."""
 
@@ -70,7 +72,7 @@ class Ledger:
         if kept.num_rows == 0:
             return
         lateness = pc.divide(pc.subtract(kept["received_ns"], kept["end_ns"]), 1_000_000).to_numpy()
-        row.lateness_sum_ms += int(lateness.sum())
+        row.lateness_sum_ms += int(lateness.clip(-MOST_LATE_MS, MOST_LATE_MS).sum())
         row.lateness_max_ms = max(int(lateness.max()), row.lateness_max_ms or 0)
         row.late += int(np.count_nonzero(lateness > LATE_MS))
         ahead = lateness[lateness < AHEAD_MS]

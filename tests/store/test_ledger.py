@@ -1,5 +1,6 @@
 """The ledger adds up what was taken and refused, and stays small."""
 
+from telemetry.receiver.otlp import MAX_TIME_NS
 from telemetry.store.ledger import MAX_REASONS, Ledger
 from tests.support.spans import attempt, table
 
@@ -16,6 +17,17 @@ def test_lateness_and_clocks() -> None:
     assert (row["requests"], row["stored"], row["duplicates"]) == (2, 2 * spans, 2)
     assert (row["late"], row["lateness_max_ms"]) == (spans, 90_000)
     assert (row["ahead"], row["ahead_max_ms"]) == (spans, 5_000)
+
+
+def test_clocks_that_are_far_off() -> None:
+    """A minute of spans that a wrong clock dates into 2199, at any speed, does not pass 64 bits in their sum."""
+    rows = [{**row, "end_ns": MAX_TIME_NS - 1} for row in attempt(1)]
+    ledger = Ledger()
+    ledger.accept("grpc", table(rows), 0)
+    [row] = ledger.table(0).to_pylist()
+
+    assert abs(row["lateness_sum_ms"]) * 60 * 300_000 < len(rows) * 2**63
+    assert row["ahead_max_ms"] == max((MAX_TIME_NS - 1 - row["received_ns"]) // 10**6 for row in rows)
 
 
 def test_a_flood_of_reasons() -> None:
