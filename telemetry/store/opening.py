@@ -86,6 +86,15 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
             found=found,
             expected=SCHEMA_VERSION,
         )
+    known = {name for name, _ in relations.columns("spans")}
+    if unknown := [name for name in _columns(connection, "spans") if name not in known]:
+        raise SchemaMismatch(
+            f"the spans in {path} have columns of a newer version of telemetry ({', '.join(unknown)}), which this one "
+            "would lose; install that, or choose another path",
+            path=str(path),
+            found=found,
+            expected=SCHEMA_VERSION,
+        )
     if fingerprint == relations.fingerprint() and found == SCHEMA_VERSION:
         return
     if read_only:

@@ -200,6 +200,20 @@ def test_promoted_attribute(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert all(check.passed for check in checks), checks
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_columns_of_a_newer_version(path: Path, read_only: bool) -> None:
+    """A file whose spans have columns that this version does not know is refused, named, and left as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        promote(patch, semconv.Column("mood", "text", "mood"))
+        with Store.open(path) as store:
+            store.commit([store.query(f"select {store.readable_columns} from spans")])
+    before = path.read_bytes()
+    with pytest.raises(SchemaMismatch, match=r"newer version of telemetry \(mood\)"):
+        Store.open(path, read_only=read_only)
+
+    assert path.read_bytes() == before
+
+
 def test_after_a_crash(path: Path, tmp_path: Path) -> None:
     """What a crash left waiting is in every answer again, also of a store that may not write, and is stored once."""
     left = tmp_path / "left.duckdb"
