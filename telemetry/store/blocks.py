@@ -40,32 +40,61 @@ def beside(path: Path) -> Path:
     return path.with_name(path.name + ".blocks")
 
 
-def keep(path: Path, file: BinaryIO, numbers: Iterable[int]) -> None:
-    """Copy blocks to the file beside the store; they are durable on return.
+class Copies:
+    """The copies of a store that is open for writing. One thread at a time."""
 
-    Args:
-        file: the store's, open for reading.
-        numbers: which blocks; those that are not written yet are left out.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: tuple[bytes, frozenset[int]] | None = None
+        """The headers and the numbers of what was copied last."""
 
-    Raises:
-        OSError: the disk is full, say.
-    """
-    headers = _headers(file)
-    parts = [headers]
-    for number in sorted(set(numbers)):
+    def keep(self, file: BinaryIO, numbers: Iterable[int]) -> None:
+        """Copy blocks to the file beside the store; they are durable on return.
+
+        Does nothing where they were copied, and no checkpoint has ended since.
+
+        Args:
+            file: the store's, open for reading.
+            numbers: which blocks; those that are not written yet are left out.
+
+        Raises:
+            OSError: the disk is full, say.
+        """
+        wanted = (_headers(file), frozenset(numbers))
+        if wanted == self._kept:
+            return
+        self._kept = None
+        self._write([*_copied(file, *wanted)])
+        self._kept = wanted
+
+    def _write(self, parts: list[bytes]) -> None:
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        is_new = not beside(self._path).exists()
+        # Written over, as what a checkpoint makes free and takes again costs the disk more.
+        with open(os.open(beside(self._path), os.O_WRONLY | os.O_CREAT, 0o666), "wb") as copies:
+            copies.writelines([digest.digest(), *parts])
+            copies.truncate()
+            copies.flush()
+            os.fdatasync(copies.fileno())
+        if is_new:
+            flush_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove them when the store was closed in good order."""
+        put_back(self._path)
+        beside(self._path).unlink(missing_ok=True)
+        self._kept = None
+
+
+def _copied(file: BinaryIO, headers: bytes, numbers: Iterable[int]) -> Iterator[bytes]:
+    yield headers
+    for number in sorted(numbers):
         block = _block(file, headers, number)
         if not _is_torn(block):
-            parts += [_NUMBER.pack(number), block]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    is_new = not beside(path).exists()
-    with beside(path).open("wb") as copies:
-        copies.writelines([digest.digest(), *parts])
-        copies.flush()
-        os.fsync(copies.fileno())
-    if is_new:
-        flush_folder(path.parent)
+            yield _NUMBER.pack(number)
+            yield block
 
 
 def put_back(path: Path) -> int:
@@ -87,12 +116,6 @@ def put_back(path: Path) -> int:
     if torn:
         _log.warning("%s was left with %d torn blocks; they are whole again", path, len(torn))
     return len(torn)
-
-
-def discard(path: Path) -> None:
-    """Remove the copies when the store was closed in good order."""
-    put_back(path)
-    beside(path).unlink(missing_ok=True)
 
 
 def _torn(file: BinaryIO, copies: bytes) -> Iterator[tuple[int, bytes]]:

@@ -36,6 +36,8 @@ FOLD_ROWS: Final = 122_880
 A report groups what waits, 10 to 60 ms for these.
 A fold stores whole row groups, and lets the rest wait: a compaction writes smaller ones together, and commits wait
 (5 s for a million spans, 0.01 s without)."""
+FOLD_COMMITS: Final = 10_000
+"""Waiting commits that do: each is a row of the journal, of some 2 KB even where all of its spans were refused."""
 FOLDS_IN_MEMORY: Final = 32
 """So many times what waits fits into the store's memory, or a fold is worthwhile with fewer spans."""
 MOST_WAITING: Final = 4
@@ -50,6 +52,8 @@ MOST_FROZEN_WAL_BYTES: Final = 16 * CHECKPOINT_WAL_BYTES
 """From here on a copy of the file is given up for it: 4 GB, minutes at full speed."""
 COMMIT_PATIENCE_S: Final = 4.0
 """How long a commit waits for folding to catch up: then its senders, who have ten seconds, are told to come again."""
+LOOK_S: Final = 0.05
+"""How often it looks whether folding has: who folds goes on with what else is due."""
 TRIES: Final = 3
 """In vain, before that is called trouble."""
 MOST_TRIES: Final = 6
@@ -73,6 +77,14 @@ class Committed:
     stored: int
     duplicates: int
     """Spans that were there already, or twice in the commit; dropped."""
+
+
+class _Busy(StoreError):
+    """Somebody else tends the store."""
+
+
+class _Failed(StoreError):
+    """What tends the store failed: its trouble, until it succeeds."""
 
 
 class Store:
@@ -103,12 +115,15 @@ class Store:
         """Why the file must be opened again before it is written."""
         self.room_owed = True
         """Whether the file may hold the room of deleted rows, for `compact` to give back."""
+        self._copies = blocks.Copies(path)
         self._file: BinaryIO | None = None
         """For copies. Open for as long as the store is: closing any handle of a file lets go of DuckDB's lock on it."""
         self._frozen: Frozen | None = None
         """While the file is copied: then no checkpoint may change it."""
         self._copying = threading.Lock()
         """Taken before `_tending`."""
+        self._commit_waits = False
+        """Whether one does until folding has caught up."""
         self._ended = threading.Event()
         """Set when it is closed, or about to be: then nobody waits for a moment without queries."""
         self._readers = Readers(path)
@@ -187,10 +202,7 @@ class Store:
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
-        if self._broken or self._waiting_share() >= MOST_WAITING:
-            with self.maintained(patience_s=COMMIT_PATIENCE_S) as connection:
-                if self._waiting_share() >= MOST_WAITING:  # nobody else has folded meanwhile
-                    self.fold(connection, all=False)
+        self._catch_up()
         with self._writing:
             self._check_usable()
             try:
@@ -208,6 +220,26 @@ class Store:
             except duckdb.Error as error:
                 roll_back(self._writer)
                 raise _refusal(error, self.path) from error
+
+    def _catch_up(self) -> None:
+        """Before a commit: have what lags folded, or the file opened again, and wait for whoever does it already.
+
+        Raises:
+            StoreError: it could not be done in time.
+        """
+        until_s = time.monotonic() + COMMIT_PATIENCE_S
+        while self._broken or self._waiting_share() >= MOST_WAITING:
+            self._commit_waits = True
+            try:
+                with self._tended(LOOK_S), self._connected() as connection:
+                    if self._waiting_share() >= MOST_WAITING:  # nobody else has folded meanwhile
+                        self.fold(connection, all=False)
+                return
+            except _Busy:
+                if time.monotonic() >= until_s:
+                    raise
+            finally:
+                self._commit_waits = False
 
     def record_rejection(self, transport: str, reason: str, count: int, example: str | None = None) -> None:
         """Write down that spans, or a whole request, were refused.
@@ -316,18 +348,20 @@ class Store:
         with self._readers.turnstile.emptied(hurry=self._commits_wait, urge=urge) as empty:
             if empty:
                 self._checkpoint(connection)  # what it writes, nobody waits for
+                self._keep_blocks(connection)
                 with self._writing, self._readers.unchanged():
                     # A checkpoint that has nothing to write gives nothing back; nor does one right after an update.
                     connection.execute("insert into stored.held values (1)")
                     connection.execute("delete from stored.held")
-                    self._keep_blocks(connection)
                     connection.execute("checkpoint")
         self.room_owed = not empty
         return empty
 
     def _commits_wait(self) -> bool:
         """Or soon will; or the store is closing."""
-        return self._ended.is_set() or self._broken is not None or self._waiting_share() >= MOST_WAITING / 2
+        if self._commit_waits or self._ended.is_set() or self._broken is not None:
+            return True
+        return self._waiting_share() >= MOST_WAITING / 2
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[Frozen]:
@@ -347,9 +381,10 @@ class Store:
 
     def _freeze(self) -> Frozen:
         until_s = time.monotonic() + COPY_PATIENCE_S
+        with self.maintained() as connection:
+            self.fold(connection)  # what comes later may wait in the copy, too
         while True:
             with self.maintained() as connection:
-                self.fold(connection)
                 if self._compact(connection):
                     spans = execute(connection, "select count(*) from stored.spans").fetchall()[0][0]
                     assert self._file
@@ -398,13 +433,15 @@ class Store:
         assert self._file
         numbers = connection.execute("select block_id from pragma_metadata_info()").fetchall()
         try:
-            blocks.keep(self.path, self._file, (number for (number,) in numbers))
+            self._copies.keep(self._file, (number for (number,) in numbers))
         except OSError as error:
             raise duckdb.IOException(f"cannot write {blocks.beside(self.path)}: {error}") from error
 
     def _waiting_share(self) -> float:
         """Of what makes a fold worthwhile."""
-        return max(self._tail.rows / FOLD_ROWS, self._tail.size_bytes * FOLDS_IN_MEMORY / self.memory_limit_bytes)
+        tail = self._tail
+        in_memory = tail.size_bytes * FOLDS_IN_MEMORY / self.memory_limit_bytes
+        return max(tail.rows / FOLD_ROWS, tail.commits / FOLD_COMMITS, in_memory)
 
     @property
     def lags(self) -> bool:
@@ -460,35 +497,53 @@ class Store:
                     execute(connection, statement)
 
     @contextlib.contextmanager
-    def maintained(self, task: str = "upkeep", *, patience_s: float = -1) -> Iterator[duckdb.DuckDBPyConnection]:
+    def maintained(self, task: str = "upkeep") -> Iterator[duckdb.DuckDBPyConnection]:
         """The one connection for what changes stored rows, for one at a time.
 
         Args:
             task: whose failure is told as trouble until it succeeds.
-            patience_s: how long to wait for it; -1 means as long as it takes.
+        """
+        with self._tended():
+            try:
+                with self._connected() as connection:
+                    yield connection
+            except _Failed as error:
+                self._failures[task] = error.message
+                raise
+            self._failures.pop(task, None)
+
+    @contextlib.contextmanager
+    def _tended(self, patience_s: float = -1) -> Iterator[None]:
+        """Change stored rows in the block, nobody else does.
+
+        Args:
+            patience_s: how long to wait for that; -1 means as long as it takes.
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
         if not self._tending.acquire(timeout=patience_s):
-            raise StoreError(f"{self.path} is kept busy by its own upkeep; send again later")
+            raise _Busy(f"{self.path} is kept busy by its own upkeep; send again later")
+        try:
+            yield
+        finally:
+            self._tending.release()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection of who tends; the file is opened again before, where it must be."""
         try:
             with self._writing:
-                self._revive(task)
+                self._revive()
             connection = self._root.cursor()
             try:
                 connection.execute("select 1").fetchall()  # fails where a query met what leaves the connection unusable
                 yield connection
             finally:
                 connection.close()
-            self._failures.pop(task, None)
         except (duckdb.Error, MemoryError) as error:
             if isinstance(error, duckdb.FatalException):
                 self._broken = error
-            refusal = _refusal(error, self.path)
-            self._failures[task] = refusal.message
-            raise refusal from error
-        finally:
-            self._tending.release()
+            raise _Failed(_refusal(error, self.path).message) from error
 
     @contextlib.contextmanager
     def transaction(
@@ -510,8 +565,8 @@ class Store:
             raise
 
     def waiting(self) -> pa.Table:
-        """The trace ids of the spans that are not folded yet, and when these ended."""
-        return self._tail.waiting("spans").select(["trace_id", "end_ns"])
+        """The trace ids of the spans that are not folded yet, and when these ended and arrived."""
+        return self._tail.waiting("spans").select(["trace_id", "end_ns", "received_ns"])
 
     def _other_side(self) -> str:
         return relations.other(self._side)
@@ -633,9 +688,9 @@ class Store:
             self._file.close()
         self._file = None
         if not self.read_only:
-            blocks.discard(self.path)
+            self._copies.discard()
 
-    def _revive(self, task: str) -> None:
+    def _revive(self) -> None:
         """Open the file again after an error that left the connection unusable: its write-ahead log has what was
         acknowledged, and perhaps more, which is then found to be there.
 
@@ -649,8 +704,7 @@ class Store:
             try:
                 self._connect()
             except StoreError as error:
-                self._failures[task] = error.message
-                raise
+                raise _Failed(error.message) from error
         self._check_usable()
 
     def _check_usable(self) -> None:

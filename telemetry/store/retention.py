@@ -11,6 +11,8 @@ from telemetry.store import relations
 from telemetry.store.duck import Store
 
 DAY_NS: Final = 86_400 * 1_000_000_000
+_ENDED: Final = "least(end_ns, received_ns)"
+"""When a span counts as ended: not after it arrived, whatever its sender's clock says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Retention:
     """How long spans are kept, and how many bytes they may take."""
 
     days: float | None = None
-    """By the attempt's last span. None keeps them for ever."""
+    """By the end of the attempt's last span, or by its arrival if that was earlier. None keeps them for ever."""
     max_bytes: int | None = None
     """Of the file, without what is free in it; the oldest go first. None means as many as the disk has.
     Whole row groups of some 5 MB are given back, so a limit below 100 MB is not kept exactly."""
@@ -75,7 +77,7 @@ def used_bytes(store: Store) -> int:
 
 def _oldest_ns(store: Store, share: float) -> int:
     """When so many of the stored spans had ended."""
-    quantile = "select coalesce(approx_quantile(end_ns, $share::float), 0) from stored.spans"
+    quantile = f"select coalesce(approx_quantile({_ENDED}, $share::float), 0) from stored.spans"
     return _stored(store, quantile, {"share": share})
 
 
@@ -91,28 +93,32 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     Args:
         which: a condition on `environment`, with its parameters.
     """
-    oldest_ns = pc.min(store.waiting()["end_ns"]).as_py()
+    waiting = store.waiting()
+    oldest_ns = pc.min(pc.min_element_wise(waiting["end_ns"], waiting["received_ns"])).as_py()
     store.tend(now=oldest_ns is not None and oldest_ns < before_ns)  # so that no span of theirs waits to be folded
     values = {**params, "before": before_ns}
-    old = "attempt_id is null and end_ns < $before"
+    old = f"attempt_id is null and {_ENDED} < $before"
     with store.maintained("pruning") as connection, store.transaction(connection):
         connection.register("waiting", store.waiting())
         attempts = _count(
             connection,
             "create or replace temp table forgotten as "
-            f"select trace_id from stored.connections where last_seen_ns < $before and {which} "
+            f"select trace_id from stored.connections where least(last_seen_ns, received_ns) < $before and {which} "
             "and trace_id not in (select trace_id from waiting)",
             values,
         )
         for statement in relations.forget():
             connection.execute(statement)
-        # Every span of a forgotten attempt ended before; saying so lets DuckDB pass over the rest of the file.
-        spans = _count(
-            connection,
-            "delete from stored.spans "
-            "where end_ns < $before and attempt_id is not null and trace_id in (from forgotten)",
-            {"before": before_ns},
-        )
+        # All spans of a forgotten attempt ended before, or all of them arrived before; saying so lets DuckDB pass over
+        # the rest of the file.
+        spans = 0
+        for time_ns in ("end_ns", "received_ns"):
+            spans += _count(
+                connection,
+                "delete from stored.spans "
+                f"where {time_ns} < $before and attempt_id is not null and trace_id in (from forgotten)",
+                {"before": before_ns},
+            )
         spans += _count(connection, f"delete from stored.spans where {old} and {which}", values)
         if not params.get("name"):
             connection.execute("delete from stored.ingest where minute_ns < $before", {"before": before_ns})

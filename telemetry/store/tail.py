@@ -34,6 +34,7 @@ class Tail:
         self._waiting = {
             side: {name: Waiting(source) for name, source in self.sources.items()} for side in relations.SIDES
         }
+        self._commits = dict.fromkeys(relations.SIDES, 0)
         self._fresh: list[Mapping[str, pa.Table]] = []
         """What arrived since the tables were made."""
         self.changes = 1
@@ -58,8 +59,12 @@ class Tail:
         with self._switching:
             for source, table in arrived.items():
                 self._waiting[side][source].add(table)
-            self._fresh.append(arrived)
+            self._commits[side] += 1
             self.changes += 1
+            if not self._anew:
+                self._fresh.append(arrived)
+            if len(self._fresh) > _MOST_FRESH:  # each takes up to 30 KB more than its rows do
+                self._fresh, self._anew = [], True
 
     def waiting(self, source: str, sides: tuple[str, ...] = relations.SIDES) -> pa.Table:
         """What waits, of some journals."""
@@ -80,6 +85,11 @@ class Tail:
         return sum(waiting["spans"].rows for waiting in self._waiting.values())
 
     @property
+    def commits(self) -> int:
+        """Of how many commits anything waits, in the rows of both journals."""
+        return sum(self._commits.values())
+
+    @property
     def size_bytes(self) -> int:
         """What these take."""
         return sum(waiting["spans"].size_bytes for waiting in self._waiting.values())
@@ -98,6 +108,8 @@ class Tail:
                 self._fresh = []
                 for waiting in self._waiting[folded].values() if folded else ():
                     waiting.clear()
+                if folded:
+                    self._commits[folded] = 0
                 if folded and rest is not None:
                     self._waiting[relations.other(folded)]["spans"].add(rest)
             finally:
@@ -164,6 +176,8 @@ class Tail:
         self._shown = shown
 
 
+_MOST_FRESH = 256
+"""Commits since the tables were made; after more, all is made anew."""
 _SPANS = "waiting_spans"
 _LOOK = "select 1 from tail.main.steps, stored.held limit 0"
 """Makes a transaction see both databases as they are now."""

@@ -102,6 +102,28 @@ def test_store_of_another_process_is_left_alone(torn: Path) -> None:
     assert torn.read_bytes() == before
 
 
+def test_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint that is tried again and again copies nothing again, until one has ended."""
+    written: list[int] = []
+    write = blocks.Copies._write
+    monkeypatch.setattr(blocks.Copies, "_write", lambda self, parts: written.append(len(parts)) or write(self, parts))
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([SOME])
+        store.tend(now=True)
+        tried = len(written)
+        with store.maintained() as connection:
+            for _ in range(3):
+                store._keep_blocks(connection)
+        again = len(written) - tried
+        store.commit([moved(SOME, 1)])
+        store.tend(now=True)
+        with store.maintained() as connection:
+            store._keep_blocks(connection)
+
+        assert again == 1
+        assert len(written) == tried + 2
+
+
 def test_closing_leaves_no_copies(tmp_path: Path) -> None:
     """A store that was closed is one file again."""
     with Store.open(tmp_path / "s.duckdb") as store:

@@ -4,16 +4,18 @@ import contextlib
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, StoreError
-from telemetry.store import duck, turnstile
+from telemetry.store import duck, tail, turnstile
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.reading import Reader
@@ -349,6 +351,91 @@ class TestQuery:
             with pytest.raises(StoreError, match="more memory"):
                 store.query("select list(i) from range(100000000) t(i)")
             assert store.commit([table(attempt(1))]).stored > 0
+
+
+def test_refusals_alone_are_folded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of refused requests, of which no span is stored, does not fill the journal."""
+    monkeypatch.setattr(duck, "FOLD_COMMITS", 100)
+    journals = "select count(*) as n from (from stored.journal_a union all from stored.journal_b)"
+    with Store.open(path) as store:
+        for _ in range(100):
+            store.record_rejection("grpc", "no token", 0)
+        before = store.query(journals).to_pylist()
+        store.tend()
+        after = store.query(journals).to_pylist()
+        requests = store.query("select requests from ingest").to_pylist()
+
+    assert before == [{"n": 100}]
+    assert after == [{"n": 0}]
+    assert requests == [{"requests": 100}]
+
+
+def test_commits_that_nobody_asks_after(path: Path) -> None:
+    """Many small commits without a query between them are held once, and all of them are in the next answer."""
+    commits = tail._MOST_FRESH + 10
+    with Store.open(path) as store:
+        first = count(store)
+        for number in range(commits):
+            store.commit([table(attempt(number)[:1])])
+        held = len(store._tail._fresh)
+
+        assert first == 0
+        assert held <= tail._MOST_FRESH
+        assert store.query("select count(*) as n from connections").to_pylist() == [{"n": commits}]
+
+
+def test_a_commit_goes_on_when_folding_has_caught_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for the rest of what upkeep does, a checkpoint, say."""
+    waits, go_on = threading.Event(), threading.Event()
+
+    class Slow(Store):
+        def _fold(self, *given: Any, **named: Any) -> None:
+            while not self._commit_waits:
+                time.sleep(0.01)
+            super()._fold(*given, **named)
+
+        def _checkpoint(self, connection: duckdb.DuckDBPyConnection) -> None:
+            waits.set()
+            go_on.wait()
+            super()._checkpoint(connection)
+
+    with Slow.open(path) as store, ThreadPoolExecutor(2) as threads:
+        store.commit([table(attempt(1))])
+        monkeypatch.setattr(duck, "FOLD_ROWS", 1)
+        tending = threads.submit(store.tend, now=True)
+        committing = threads.submit(store.commit, [table(attempt(2))])
+        waits.wait()
+        committed = committing.result(duck.COMMIT_PATIENCE_S / 2)
+        still = tending.running()
+        go_on.set()
+        tending.result()
+        monkeypatch.setattr(Slow, "_fold", Store._fold)
+
+    assert committed.stored == len(attempt(2))
+    assert still
+
+
+def test_commits_go_on_while_blocks_are_copied(path: Path) -> None:
+    """The copies that a compaction makes of the file's blocks hold no commit back."""
+    copied, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Held(Store):
+        def _keep_blocks(self, connection: duckdb.DuckDBPyConnection) -> None:
+            super()._keep_blocks(connection)
+            copied.release()
+            go_on.acquire()
+
+    with Held.open(path) as store, ThreadPoolExecutor(1) as threads:
+        compacting = threads.submit(store.compact)
+        for number in range(2):
+            copied.acquire()
+            stored = store.commit([table(attempt(number))]).stored
+            go_on.release()
+            assert stored == len(attempt(number))
+        compacted = compacting.result()
+        go_on.release(2)  # on closing
+
+    assert compacted
 
 
 def test_checkpoint_that_sufficed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from telemetry.store.checks import verify
@@ -68,6 +69,40 @@ def test_part_of_a_session(store: Store) -> None:
     assert store.query(sessions).to_pylist() == []
     assert store.query("select count(*) as n from stored.episodes").to_pylist() == [{"n": 1}]
     store.close()
+
+
+def test_clocks_that_are_ahead(store: Store) -> None:
+    """What a wrong clock dates into the future goes by when it arrived, be it of ours or another program's."""
+    year_2199 = 7 * 10**18
+    for rows in (attempt(51, start_ns=year_2199), foreign(52, start_ns=year_2199)):
+        store.commit([table([{**row, "received_ns": T0 + DAY_NS} for row in rows])])
+    kept = prune(store, Retention(days=99.5), now_ns=NOW)
+    pruned = prune(store, Retention(days=60), now_ns=NOW)
+
+    assert kept == Pruned(spans=0, attempts=0)
+    assert pruned == Pruned(spans=3 * len(attempt(1)) + 2 * len(foreign(1)), attempts=3)
+    assert attempts(store) == [11, 12, 21]
+    assert all(check.passed for check in verify(store))
+    store.close()
+
+
+def test_size_and_clocks_that_are_ahead(tmp_path: Path) -> None:
+    """Spans that a wrong clock dates into the future do not outlive those with a right one, where room is short."""
+    some = table(*(attempt(n) for n in range(1, 101)))
+    hour_ns = DAY_NS // 24
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for hour in range(150):
+            batch = moved(some, hour, by_ns=hour * hour_ns)
+            if hour % 2 == 0:
+                ahead = pc.add(batch["end_ns"], 10**18)
+                batch = batch.set_column(batch.schema.get_field_index("end_ns"), "end_ns", ahead)
+            store.commit([batch])
+        store.tend(now=True)
+        prune(store, Retention(max_bytes=used_bytes(store) // 2), now_ns=NOW)
+        left = {int(trace_id[:8], 16) for trace_id in store.query("from connections")["trace_id"].to_pylist()}
+
+        assert left == set(range(min(left), 150))
+        assert 0 < min(left) < 149
 
 
 def test_long_session(store: Store) -> None:
