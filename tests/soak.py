@@ -9,6 +9,7 @@ The exit code is 1 where one of these does not hold; the figures go to `bench/re
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -90,7 +91,8 @@ class Sender:
             try:
                 await self._export(body, timeout=10)
             except grpc.aio.AioRpcError as error:
-                self._seen.errors[error.code().name] += 1
+                told = re.sub(r"\d+", "N", error.details() or "")  # which says where it was turned away
+                self._seen.errors[f"{error.code().name}: {told[:80]}"] += 1
                 await asyncio.sleep(1)
                 continue
             self._seen.waits.append(time.perf_counter() - began)
