@@ -33,7 +33,8 @@ def retention_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option(
             "--keep-bytes",
             metavar="SIZE",
-            help="Forget the oldest above this size: 500M, 20G. The file may be twice as large.",
+            help="Forget the oldest above this size, however few days they were kept: 500M, 20G. "
+            "The file may be twice as large.",
         ),
         click.option("--keep-in", metavar="ENVIRONMENT=DAYS", multiple=True, help="Other days for an environment."),
         click.option("--keep-days", type=float, help="Forget what is older."),
