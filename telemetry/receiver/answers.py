@@ -76,6 +76,12 @@ def incomplete() -> Refusal:
     return Refusal(400, code_pb2.INVALID_ARGUMENT, message, reason="incomplete or too large")
 
 
+def broken_off() -> Refusal:
+    """The refusal of a request over HTTP that is still under way when a stop has waited long enough."""
+    message = "the receiver stops and could not finish this request; send it again"
+    return Refusal(503, code_pb2.UNAVAILABLE, message, reason="broken off by a stop", retry_after_s=2)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A refused request, for both transports."""

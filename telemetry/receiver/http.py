@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from telemetry.errors import TelemetryError
-from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, encoded, incomplete
+from telemetry.receiver.answers import Encoding, Refusal, Signal, answer_to, broken_off, encoded, incomplete
 from telemetry.receiver.body import Body, too_large
 from telemetry.receiver.intake import Intake, Transport, Writer
 from telemetry.receiver.room import Limits, Room
@@ -116,9 +116,10 @@ class _Door:
     async def _take(self, request: Request, signal: Signal) -> Response:
         try:
             return await self._answer(request, signal)
-        except ClientDisconnect:  # nobody is there to be answered
-            self._intake.refused(_transport(request), incomplete(), request.headers.get("user-agent"))
-            raise
+        except ClientDisconnect:  # nobody is there to be answered, but uvicorn logs whatever is raised
+            return await self._refused(request, incomplete())
+        except asyncio.CancelledError:  # a stop; what is lost by it is written down already
+            return await _error(request, broken_off())
         except Exception as error:
             if not isinstance(error, (Refusal, TelemetryError)):
                 _log.exception("a request failed")
@@ -189,7 +190,7 @@ async def _body(request: Request, room: Room, take: Callable[[int], None]) -> by
     """Read and decompress a body as it arrives.
 
     Raises:
-        Refusal: its Content-Encoding is unknown, or it arrives too slowly.
+        Refusal: its Content-Encoding is unknown, or it arrives too slowly, or a stop does not wait for it any longer.
         PayloadTooLarge: it is larger than the limit, as sent or decompressed.
         Overloaded: there is no room for it now.
         DecodeError: it is not the gzip that it says it is.
@@ -206,9 +207,12 @@ async def _body(request: Request, room: Room, take: Callable[[int], None]) -> by
     if declared.isdecimal() and int(declared) > room.limits.max_body_bytes:
         raise too_large(int(declared), room.limits)
     body = Body(room.limits, take, gzip=coding.endswith("gzip"))
-    async with room.arriving():
-        async for chunk in request.stream():
-            await body.add(chunk)
+    try:
+        async with room.arriving():
+            async for chunk in request.stream():
+                await body.add(chunk)
+    except asyncio.CancelledError:
+        raise broken_off() from None
     return body.whole()
 
 

@@ -22,6 +22,7 @@ from telemetry.receiver.answers import (
     WRONG_TOKEN,
     Encoding,
     Refusal,
+    broken_off,
     not_kept_response,
     traces_response,
 )
@@ -117,8 +118,9 @@ class Intake:
         with self.room.work(len(body)):
             try:
                 decoded = await self._decoded(Undecoded(body, encoding == "json", self._clock()))
-            except asyncio.CancelledError:
-                self._writer.refuse(transport, "left before it was stored", 0, _example(agent))
+            except asyncio.CancelledError:  # over HTTP only by a stop
+                reason = "left before it was stored" if transport == "grpc" else broken_off().reason
+                self._writer.refuse(transport, reason, 0, _example(agent))
                 raise
             for rejection in decoded.rejected:
                 self._writer.refuse(transport, rejection.reason, rejection.count, _example(agent, rejection.example))

@@ -262,6 +262,20 @@ async def test_stop_finishes_what_was_begun() -> None:
         await stopping
 
 
+async def test_broken_off_by_a_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """What a stop breaks off is UNAVAILABLE, so that it is sent again; the log has no error of it."""
+    writer = KeptSpans()
+    writer.held.clear()
+    served = await serve(writer, "127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as made:
+        waiting = asyncio.create_task(refused(made, request(span()).SerializeToString()))
+        await writer.entered.wait()
+        await served.stop(0)
+
+        assert (await waiting).code() is grpc.StatusCode.UNAVAILABLE
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+
+
 async def test_cancelled_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who cancels a message that is decoded gets no more room meanwhile, and a stop ends all the same."""
     served, held = await serve(KeptSpans(), "127.0.0.1", 0, limits=Limits(max_requests=1)), Held()

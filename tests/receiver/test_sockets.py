@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.rpc import code_pb2, status_pb2
 
+from telemetry.receiver import intake
 from telemetry.receiver.room import Limits
 from tests.receiver.test_grpc import EXPORT
+from tests.receiver.test_intake import Held
 from tests.support.otlp import request, span
 from tests.support.receiving import KeptSpans, receiving
 
@@ -110,6 +113,18 @@ async def test_length_larger_than_the_body() -> None:
 
     assert writer.names == ["connect"]
     assert after.startswith(b"HTTP/1.1 200")
+
+
+async def test_sender_hangs_up_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
+    """A sender that hangs up in the middle of a body is written down, and leaves nothing in the log."""
+    writer = KeptSpans()
+    async with receiving(writer) as ports:
+        await talk(ports.http, HEAD + b"User-Agent: sdk/1\r\nContent-Length: 100\r\n\r\nabc", close=True)
+        await talk(ports.http, complete())
+
+    assert writer.refused == [("http/protobuf", "incomplete or too large", 0)]
+    assert (writer.examples[0] or "").startswith("sdk/1")
+    assert caplog.records == []
 
 
 async def test_length_smaller_than_the_body() -> None:
@@ -363,3 +378,32 @@ async def test_sender_vanishes_before_its_answer() -> None:
         await talk(ports.http, complete())
 
     assert writer.names == ["connect", "connect"]
+
+
+@pytest.mark.parametrize("phase", ["arrives", "is decoded", "is stored"])
+async def test_broken_off_by_a_stop(
+    phase: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a stop breaks off is 503 with Retry-After and a Status, and written down where it may be lost."""
+    writer, held = KeptSpans(), Held()
+    writer.held.clear()
+    if phase == "is decoded":
+        monkeypatch.setattr(intake, "decode_together", held)
+    async with asyncio.timeout(10):
+        async with receiving(writer, timeout_graceful_shutdown=0) as ports:
+            reader, sender = await asyncio.open_connection("127.0.0.1", ports.http)
+            if phase == "arrives":
+                sender.write(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            else:
+                sender.write(complete(last=False))
+                await (held if phase == "is decoded" else writer).entered.wait()
+                asyncio.get_running_loop().call_later(0.2, held.let.set)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        sender.close()
+
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 2" in head.lower()
+    assert status_pb2.Status.FromString(body).code == code_pb2.UNAVAILABLE
+    assert writer.refused == ([("http/protobuf", "broken off by a stop", 0)] if phase != "is stored" else [])
+    assert [record for record in caplog.records if record.exc_info] == []
