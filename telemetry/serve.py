@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 GRACE_S: Final = 5.0
 """How long requests in flight may take to finish after a stop; the SDKs' exporters give up after ten seconds."""
+_FAREWELL_S: Final = 2.0
+"""How long those that are broken off then may take to say so, and to have it written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,13 @@ async def showing(url: str, doors: Doors) -> AsyncIterator[str]:
             figures=watch.figures,
             receives=False,
         )
-        async with _http(look, pages, _context(doors, senders=False)), watch.running():
-            yield address
+        server = _Server(look, _context(doors, senders=False))
+        try:
+            await server.begin(pages)
+            async with watch.running():
+                yield address
+        finally:
+            await server.stop(GRACE_S)
 
 
 @asynccontextmanager
@@ -138,31 +145,31 @@ async def _doors(store: Store, doors: Doors, http: socket.socket, pages: socket.
     writer = Writer(store, retention=doors.retention)
     try:
         watch = await asyncio.to_thread(_watch, store, doors, f"{doors.scheme}://{_authority(doors.host, pages)}")
+        look = pages_app(
+            store,
+            info=store.info,
+            tokens=doors.tokens,
+            hosts=_names(doors),
+            more=upkeep.routes(store),
+            figures=lambda: store_figures(sizes(store)) + watch.figures(),
+        )
+        take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins, limits=doors.limits)
+        taking, looking = _Server(take, _context(doors, senders=True)), _Server(look, _context(doors, senders=False))
         grpc = await otlp_grpc.serve(
             writer, doors.host, doors.grpc_port, tokens=doors.tokens, limits=doors.limits, tls=doors.tls
         )
         try:
-            look = pages_app(
-                store,
-                info=store.info,
-                tokens=doors.tokens,
-                hosts=_names(doors),
-                more=upkeep.routes(store),
-                figures=lambda: store_figures(sizes(store)) + watch.figures(),
-            )
-            take = otlp_app(writer, tokens=doors.tokens, origins=doors.origins, limits=doors.limits)
-            async with (
-                _http(take, http, _context(doors, senders=True)),
-                _http(look, pages, _context(doors, senders=False)),
-                watch.running(),
-            ):
+            await taking.begin(http)
+            await looking.begin(pages)
+            async with watch.running():
                 yield Addresses(
                     pages=f"{doors.scheme}://{_authority(doors.host, pages)}",
                     otlp_http=f"{doors.scheme}://{_authority(doors.host, http)}",
                     otlp_grpc=f"{doors.scheme}://{_host(doors.host)}:{grpc.port}",
                 )
         finally:
-            await grpc.stop(GRACE_S)
+            # Together: while one waits for what it has begun, the others must take nothing new.
+            await asyncio.gather(*(door.stop(GRACE_S) for door in (grpc, taking, looking)))
     finally:
         await writer.close()
 
@@ -175,31 +182,34 @@ def _watch(store: "Store | Cluster", doors: Doors, url: str) -> Watch:
     return Watch(doors.watch or Plan(()), lambda name, params: execute(name, params, Limited()), url=url)
 
 
-@asynccontextmanager
-async def _http(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
-    """Serve an ASGI application on a listening socket until the end of the block."""
-    server = _Server(server_config(app, tls=tls, timeout_graceful_shutdown=int(GRACE_S)))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.begun.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
 class _Server(uvicorn.Server):
-    """A server that says when it has begun, and leaves the signals to the process that runs it."""
+    """Serves an ASGI application, and leaves the signals to the process that runs it."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.begun = asyncio.Event()
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None) -> None:
+        super().__init__(server_config(app, tls=tls))
+        self._begun = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+
+    async def begin(self, listener: socket.socket) -> None:
+        """Start to serve on a listening socket."""
+        self._serving = asyncio.create_task(self.serve(sockets=[listener]))
+        await self._begun.wait()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new requests, wait at most so long for those under way, and end."""
+        if not self._serving:
+            return
+        self.config.timeout_graceful_shutdown = int(grace_s)
+        self.should_exit = True
+        await self._serving
+        if broken_off := self.server_state.tasks:  # uvicorn cancels them, and does not wait
+            await asyncio.wait(broken_off, timeout=_FAREWELL_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets)
         finally:
-            self.begun.set()
+            self._begun.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -146,6 +146,7 @@ def pages_app(
         ],
         middleware=[
             Middleware(_Headers),
+            Middleware(_Stops),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
             Middleware(_Tokens, tokens=tuple(tokens)),
             Middleware(GZipMiddleware, minimum_size=1000),
@@ -153,6 +154,7 @@ def pages_app(
         exception_handlers={
             TelemetryError: _telemetry_error,
             HTTPException: _http_error,
+            ClientDisconnect: _gone_away,
         },
     )
 
@@ -389,6 +391,34 @@ async def _http_error(request: Request, error: Exception) -> Response:
         message = "there is nothing at this path; /api/openapi.json says what can be asked"
     body = {"error": {"type": "HTTPException", "message": message}}
     return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _gone_away(request: Request, error: Exception) -> Response:
+    """What nobody reads; an error would be logged."""
+    return Response(status_code=499)
+
+
+class _Stops:
+    """Answer what a stop breaks off."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if not begun:
+                message = "the server stops and could not finish this answer; ask again when it is back"
+                error = {"type": "ServerError", "message": message}
+                await JSONResponse({"error": error}, 503, headers={"Retry-After": "2"})(scope, receive, send)
 
 
 class _Headers:

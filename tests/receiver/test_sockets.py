@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -334,13 +335,18 @@ async def begun(
     fields = {":method": "POST", ":scheme": "http", ":path": EXPORT, ":authority": "x", "te": "trailers"}
     fields |= {"content-type": "application/grpc", "grpc-encoding": "gzip"}
     headers = b"".join(b"\x00" + text(name) + text(value) for name, value in fields.items())
-    message = b"\x01" + len(folded).to_bytes(4, "big") + folded
     reader, sender = await asyncio.open_connection("127.0.0.1", port)
     sender.write(GREETING + frame(HEADERS, 4, headers))
-    for at in range(0, len(message) if sent is None else sent, 16_384):
-        piece = message[at : at + 16_384]
-        sender.write(frame(DATA, at + len(piece) == len(message), piece))
+    pieces = frames(folded)
+    sender.write(b"".join(pieces if sent is None else pieces[: math.ceil(sent / PIECE_BYTES)]))
     return reader, sender
+
+
+def frames(folded: bytes) -> list[bytes]:
+    """The frames of a message that says that it is gzip."""
+    message = b"\x01" + len(folded).to_bytes(4, "big") + folded
+    starts = range(0, len(message), PIECE_BYTES)
+    return [frame(DATA, at == starts[-1], message[at : at + PIECE_BYTES]) for at in starts]
 
 
 async def read_frame(reader: asyncio.StreamReader) -> tuple[int, int]:
@@ -350,6 +356,8 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, int]:
     return kind, stream
 
 
+PIECE_BYTES = 16_384
+"""Of a message in one frame."""
 DATA, HEADERS, WINDOW_UPDATE = 0, 1, 8
 """Kinds of HTTP/2 frames."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.routing import Route
+from starlette.types import Message
 
 from telemetry import formats, reports, settings
 from telemetry.errors import StoreError
@@ -223,6 +224,29 @@ async def test_answers_are_compressed(store: Store) -> None:
         answer = await client.get("/api/reports", headers={"Accept-Encoding": "gzip"})
 
     assert answer.headers["content-encoding"] == "gzip"
+
+
+async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
+    """Who hangs up in the middle of a pasted text is no error, which would fill the log."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/find",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    heard = iter(({"type": "http.request", "body": b"attempt-", "more_body": True}, {"type": "http.disconnect"}))
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(heard)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await pages_app(store)(scope, receive, send)
+
+    assert sent[0]["status"] == 499
 
 
 async def test_without_the_token_nothing_is_told(store: Store) -> None:
