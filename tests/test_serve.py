@@ -8,7 +8,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from telemetry import formats, semconv, settings, traces
 from telemetry.cli.keeping import size_bytes
-from telemetry.errors import ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
+from telemetry.errors import ExitCode, ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
 from telemetry.serve import Doors, listening, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
+from telemetry.store.duck import Store
 from tests.support.hooks import hook
 from tests.support.spans import T0, attempt, table
 
@@ -41,9 +43,11 @@ def send(otlp_http: str, *numbers: int) -> None:
 
 
 @contextmanager
-def serve_process(store: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def serve_process(
+    store: Path, *arguments: str, program: Sequence[str] = ("-m", "telemetry")
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """`telemetry serve` in a process of its own, and where it listens."""
-    command = [sys.executable, "-m", "telemetry", "serve", "--store", str(store)]
+    command = [sys.executable, *program, "serve", "--store", str(store)]
     command += ["--grpc-port", "0", "--http-port", "0", "--pages-port", "0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -282,6 +286,72 @@ def test_a_largest_request_that_would_not_work(tmp_path: Path, size: str) -> Non
 
     assert said.returncode == 2
     assert "--max-body takes" in said.stderr
+
+
+def test_pages_of_a_named_site_may_send(tmp_path: Path) -> None:
+    """Of browsers' pages, those of an `--origin` may send, and no others."""
+    names = ("https://kiosk.example", "https://other.example", "https://stranger.example")
+    options = [word for name in names[:2] for word in ("--origin", name)]
+    preflight = {"Access-Control-Request-Method": "POST"}
+    json_of = {"Content-Type": "application/json"}
+
+    with serve_process(tmp_path / "store.duckdb", *options) as (_, notice):
+        url = f"{notice['otlp_http']}/v1/traces"
+        with httpx.Client(trust_env=False) as page:
+            asked = [page.options(url, headers={"Origin": name} | preflight) for name in names]
+            sent = [page.post(url, content=b"{}", headers={"Origin": name} | json_of) for name in names]
+
+    assert [answer.headers.get("Access-Control-Allow-Origin") for answer in asked] == [*names[:2], None]
+    assert [answer.status_code for answer in sent] == [200, 200, 403]
+
+
+@pytest.mark.parametrize(
+    ("options", "gone", "stays"),
+    [
+        (("--keep-days", "5"), {1, 2}, {3}),
+        (("--keep-in", "staging=5"), {2}, {1, 3}),
+        (("--keep-bytes", "1K"), {1}, {3}),
+    ],
+    ids=["days", "environment", "bytes"],
+)
+def test_what_is_not_to_be_kept_is_forgotten(
+    tmp_path: Path, options: tuple[str, ...], gone: set[int], stays: set[int]
+) -> None:
+    """A server forgets what its options say; here it looks twice a second, not every ten minutes."""
+    path = tmp_path / "store.duckdb"
+    quicker = "from telemetry.store import writer; writer.PRUNE_EVERY_S = 0.0; from telemetry.cli import main; main()"
+    now_ns, day_ns = time.time_ns(), 86_400 * 10**9
+    with Store.open(path) as store:
+        old = table(attempt(1, start_ns=now_ns - 11 * day_ns))
+        staging = table(attempt(2, start_ns=now_ns - 10 * day_ns, environment="staging"))
+        store.commit([old, staging, table(attempt(3, start_ns=now_ns - day_ns))])
+        store.tend(now=True)
+
+    with serve_process(path, *options, program=("-c", quicker)) as (_, notice):
+        until = time.monotonic() + 30
+        while gone & (found := attempts(notice["url"])) and time.monotonic() < until:
+            time.sleep(0.1)
+
+    assert not gone & found
+    assert stays <= found
+
+
+def attempts(pages: str) -> set[int]:
+    """The attempts of the last month."""
+    answer = httpx.get(f"{pages}/api/reports/recent", params={"since": "30d"}, trust_env=False).raise_for_status()
+    return {int(row["attempt_id"].removeprefix("attempt-")) for row in answer.json()["rows"]}
+
+
+def test_open_to_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token only `--open-to-all` goes on to listen beyond loopback; this address is no machine's."""
+    monkeypatch.delenv(settings.TOKEN_VARIABLE, raising=False)
+    command = ("serve", "--store", str(tmp_path / "s.duckdb"), "--host", "192.0.2.1")
+
+    refused, listened = telemetry(*command), telemetry(*command, "--open-to-all")
+
+    assert (refused.returncode, listened.returncode) == (ExitCode.USAGE, ExitCode.UNAVAILABLE)
+    assert "say --open-to-all" in refused.stderr
+    assert "cannot listen on 192.0.2.1" in listened.stderr
 
 
 @pytest.mark.parametrize(
