@@ -1,6 +1,7 @@
 """One process that receives, stores and shows; asked by others while it runs and after it has stopped."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -171,6 +172,46 @@ async def test_the_token_guards_every_door(tmp_path: Path, monkeypatch: pytest.M
             await asyncio.to_thread(ask)
         monkeypatch.setenv(settings.TOKEN_VARIABLE, "secret")
         assert await asyncio.to_thread(ask) == 0
+
+
+def test_no_token_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a token that is known nor one that is not gets into the log, even at DEBUG, or into the store."""
+    path, log = tmp_path / "store.duckdb", tmp_path / "log"
+    right, wrong = "right-token-5e1f", "wrong-token-a907"
+    monkeypatch.setenv(settings.TOKEN_VARIABLE, right)
+    logged = f"import logging; logging.basicConfig(filename={str(log)!r}, level=logging.DEBUG); "
+    program = ("-c", logged + "from telemetry.cli import main; main()")
+    body = json.dumps(traces.to_otlp(table(attempt(1)).to_pylist())).encode()
+    answers: list[int | grpc.StatusCode] = []
+
+    with serve_process(path, program=program) as (process, notice):
+        target = notice["otlp_grpc"].removeprefix("http://")
+        with httpx.Client(trust_env=False) as client, grpc.insecure_channel(target) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            for token in (right, wrong):
+                shown = {"authorization": f"Bearer {token}"}
+                for content in (body, b"{"):
+                    headers = shown | {"content-type": "application/json"}
+                    answer = client.post(f"{notice['otlp_http']}/v1/traces", content=content, headers=headers)
+                    answers.append(answer.status_code)
+                answers.append(client.get(f"{notice['url']}/api/reports", headers=shown).status_code)
+                answers.append(client.get(f"{notice['url']}/api/reports", auth=("anyone", token)).status_code)
+                answers.append(export.future(b"\xff", metadata=[*shown.items()], timeout=10).code())
+        process.send_signal(signal.SIGTERM)
+        said = "".join(process.communicate(timeout=30))
+    with Store.open(path) as store:
+        ledger = store.query("select transport, reason, example from ingest").to_pylist()
+        spans = store.query("from spans").to_pylist()
+
+    assert answers[:5] == [200, 400, 200, 200, grpc.StatusCode.INVALID_ARGUMENT]
+    assert answers[5:] == [401, 401, 401, 401, grpc.StatusCode.UNAUTHENTICATED]
+    assert {row["transport"] for row in ledger if row["reason"] == "wrong token"} == {"http/json", "grpc"}
+    assert "DEBUG" in log.read_text()
+    assert spans
+    written = "\n".join((said, log.read_text(), repr(ledger), repr(spans)))
+    for token in (right, wrong):
+        for text in (token, base64.b64encode(f"anyone:{token}".encode()).decode()):
+            assert text not in written
 
 
 async def test_what_stands_in_the_way_is_told(tmp_path: Path) -> None:
