@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from telemetry import formats, semconv, settings, traces
 from telemetry.cli.keeping import size_bytes
+from telemetry.cli.running import sites
 from telemetry.errors import ExitCode, ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
 from telemetry.serve import Doors, listening, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
@@ -344,6 +345,47 @@ def test_pages_of_a_named_site_may_send(tmp_path: Path) -> None:
 
     assert [answer.headers.get("Access-Control-Allow-Origin") for answer in asked] == [*names[:2], None]
     assert [answer.status_code for answer in sent] == [200, 200, 403]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://kiosk.example/",
+        "https://kiosk.example/page",
+        "kiosk.example",
+        "https://",
+        "https://Kiosk.example",
+        "HTTPS://kiosk.example",
+        "https://kiosk.example:443",
+        "http://kiosk.example:80",
+        "https://kiosk.example:x",
+        "https://user@kiosk.example",
+        "https://*.kiosk.example",
+        "https://kiösk.example",
+        "https://a.example,https://b.example",
+        "",
+    ],
+)
+def test_what_no_browser_calls_a_site_stops_the_start(origin: str) -> None:
+    """An `--origin` that no page could ever have is refused, and told what one looks like."""
+    with pytest.raises(UsageError, match=r"--origin takes .*https://kiosk\.example"):
+        sites([origin])
+
+
+def test_sites() -> None:
+    """Whatever browsers send as the origin of a page may be named, and a star."""
+    names = ("https://kiosk.example", "http://localhost:3000", "http://[::1]:8080", "https://xn--ksk-1na.example", "*")
+    names += ("null", "chrome-extension://abcdef", "http://kiosk.example:443", "http://192.168.0.1")
+
+    assert sites(names) == names
+
+
+def test_a_site_that_is_none_stops_the_command(tmp_path: Path) -> None:
+    """`telemetry serve` says so, and does not start."""
+    said = telemetry("serve", "--store", str(tmp_path / "s.duckdb"), "--origin", "https://kiosk.example/")
+
+    assert said.returncode == ExitCode.USAGE
+    assert "--origin takes" in said.stderr
 
 
 @pytest.mark.parametrize(

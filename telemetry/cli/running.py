@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from telemetry.receiver.room import Limits
     from telemetry.receiver.tls import Tls
 
+_ORIGIN: Final = re.compile(
+    r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -51,7 +55,13 @@ Examples:
 @click.option("--http-port", default=settings.OTLP_HTTP_PORT, show_default=True, help="OTLP/HTTP; 0 for any free port.")
 @click.option("--pages-port", default=settings.PAGES_PORT, show_default=True, help="Pages; 0 for any free port.")
 @retention_options
-@click.option("--origin", "origins", multiple=True, metavar="ORIGIN", help="A site whose pages may send; repeatable.")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may send, such as https://kiosk.example, or * for all; repeatable.",
+)
 @click.option(
     "--max-body",
     metavar="SIZE",
@@ -110,7 +120,7 @@ def serve(
         http_port,
         pages_port,
         settings.tokens(),
-        origins,
+        sites(origins),
         open_to_all,
         kept,
         watch,
@@ -187,6 +197,21 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
     if certificate or key or client_ca:
         raise UsageError("TLS needs both --tls-certificate and --tls-key")
     return None
+
+
+def sites(origins: Sequence[str]) -> tuple[str, ...]:
+    """The sites that the options name, as browsers do.
+
+    Raises:
+        UsageError: no page can be of one of them.
+    """
+    for origin in origins:
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            raise UsageError(
+                "--origin takes what a browser calls a site, such as https://kiosk.example or http://localhost:3000: "
+                f"small letters, no usual port, and nothing after it; or *. It was given {origin!r}"
+            )
+    return tuple(origins)
 
 
 def _limits(max_body: str | None) -> "Limits":

@@ -17,7 +17,9 @@ from typing import Any, Final
 import h11
 import uvicorn
 from google.rpc import code_pb2
+from google.rpc.status_pb2 import Status
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -50,7 +52,7 @@ def otlp_app(
     """
     door = _Door(Intake(writer, Room(limits), tokens=tokens), frozenset(origins))
     cors = Middleware(
-        CORSMiddleware,
+        _Preflights,
         # A star in the answer would not do for sendBeacon, which sends credentials: name the origin that asks.
         allow_origin_regex=".*" if "*" in origins else None,
         allow_origins=[origin for origin in origins if origin != "*"],
@@ -97,6 +99,18 @@ def server_config(
         timeout_keep_alive=75,  # longer than the batch interval of any SDK, so that connections are used again
         **settings,
     )
+
+
+class _Preflights(CORSMiddleware):
+    """Starlette's, which refuses in plain text."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == 400:
+            status = Status(code=code_pb2.PERMISSION_DENIED, message=bytes(response.body).decode())
+            response.body = encoded(status, "json")
+            response.headers.update({"Content-Type": "application/json", "Content-Length": str(len(response.body))})
+        return response
 
 
 class _Door:

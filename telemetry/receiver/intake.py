@@ -5,8 +5,6 @@ Bodies are decoded on a thread, so that the loop answers meanwhile: a large one,
 """
 
 import asyncio
-import hashlib
-import hmac
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,6 +28,7 @@ from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.room import Room
 from telemetry.receiver.scanner import Undecoded, decode_protobuf, decode_together
 from telemetry.threads import ended
+from telemetry.tokens import Tokens
 
 Transport = Literal["grpc", "http/protobuf", "http/json"]
 _Answer = asyncio.Future[Decoded | Exception]
@@ -81,7 +80,7 @@ class Intake:
         """
         self.room = room or Room()
         self._writer = writer
-        self._tokens = tuple(_digest(token) for token in tokens)
+        self._tokens = Tokens(tokens)
         self._clock = clock
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
@@ -97,9 +96,8 @@ class Intake:
         if not self._tokens:
             return
         scheme, _, token = (authorization or "").partition(" ")
-        shown = _digest(token.strip())
-        matches = [hmac.compare_digest(shown, known) for known in self._tokens]  # all of them: time tells nothing
-        if scheme.lower() != "bearer" or not any(matches):
+        known = self._tokens.know(token.strip())
+        if scheme.lower() != "bearer" or not known:
             message, reason = (NO_TOKEN, "no token") if authorization is None else (WRONG_TOKEN, "wrong token")
             headers = {"WWW-Authenticate": "Bearer"}
             raise Refusal(401, code_pb2.UNAUTHENTICATED, message, reason=reason, headers=headers)
@@ -221,8 +219,3 @@ def _example(agent: str | None, text: str | None = None) -> str | None:
     """What a row of the ledger says of one request: who sent it, and what was wrong."""
     name = "".join(letter for letter in (agent or "")[:_MAX_AGENT] if letter.isprintable())
     return ": ".join(part for part in (name, (text or "")[:_MAX_EXAMPLE]) if part) or None
-
-
-def _digest(token: str) -> bytes:
-    """Tokens are compared by digest: equal lengths, and none is kept as it is."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

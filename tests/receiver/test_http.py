@@ -322,6 +322,26 @@ async def test_preflight() -> None:
         assert name in response.headers["access-control-allow-headers"].lower()
 
 
+@pytest.mark.parametrize(
+    ("origin", "method", "says"),
+    [
+        ("https://elsewhere.example", "POST", "origin"),
+        ("http://kiosk.example", "POST", "origin"),
+        (KIOSK, "PUT", "method"),
+    ],
+)
+async def test_preflight_is_refused(origin: str, method: str, says: str) -> None:
+    """A preflight of another page, or for another method, gets a Status like every refusal."""
+    asked = {"Origin": origin, "Access-Control-Request-Method": method}
+    response = await post(b"", asked, method="OPTIONS", origins=[KIOSK])
+
+    assert response.status_code == 400
+    assert status_of(response).code == 7
+    assert says in status_of(response).message
+    if says == "origin":
+        assert "access-control-allow-origin" not in response.headers
+
+
 @pytest.mark.parametrize("origins", [[KIOSK], ["*"]])
 @pytest.mark.parametrize(
     ("body", "fault", "expected"),

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -266,6 +267,16 @@ async def test_without_the_token_nothing_is_told(store: Store) -> None:
         for garbage in ("Basic ####", "Basic", "", "Bearer", f"Bearer {'x' * 5000}", "Negotiate first"):
             assert (await client.get("/api/reports", headers={"Authorization": garbage})).status_code == 401
         assert (await client.get("/api/health")).json()["status"] == "ok"
+
+
+async def test_the_time_of_a_refusal_tells_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown is compared by digest, so that not even a token's length can be measured."""
+    lengths = set()
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: lengths.add((len(a), len(b))) or a == b)
+    async with asking(store, tokens=("a token",)) as client:
+        await client.get("/api/reports", headers={"Authorization": "Bearer x"})
+
+    assert lengths == {(32, 32)}
 
 
 async def test_another_host_name_is_refused(store: Store) -> None:

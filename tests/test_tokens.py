@@ -1,0 +1,30 @@
+"""Tokens are compared by digest, every one of them."""
+
+import hmac
+
+import pytest
+
+from telemetry.tokens import Tokens
+
+
+def test_any_of_them_is_known() -> None:
+    """Each token is known, and nothing else, however odd: `\\udcff` is what the environment makes of a byte."""
+    tokens = Tokens(["one", "zwei€", "\udcff"])
+
+    assert all(map(tokens.know, ("one", "zwei€", "\udcff")))
+    assert not any(map(tokens.know, ("", "o", "One", "one ", "zwei", "\udcfe")))
+    assert tokens
+    assert not Tokens(())
+    assert not Tokens(()).know("")
+
+
+def test_time_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is shown, as many comparisons of equal lengths are made: neither a length nor a match shows."""
+    lengths: list[tuple[int, int]] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: lengths.append((len(a), len(b))) or a == b)
+    tokens = Tokens(["first", "the second"])
+
+    for shown in ("first", "x", "y" * 1000):
+        tokens.know(shown)
+
+    assert lengths == [(32, 32)] * 6
