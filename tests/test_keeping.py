@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,46 @@ def test_spans_travel(path: Path, tmp_path: Path, name: str) -> None:
     assert again.stdout.startswith(f"0 spans from 1 file; {count} were")
     with Store.open(elsewhere, read_only=True) as store:
         assert store.info()["connections"] == 2
+
+
+def test_what_import_leaves_out_is_said(tmp_path: Path) -> None:
+    """`store import` takes the spans that keep the rules, says on stderr why others do not, and ends with 1."""
+    ids = {"spanId": "1" * 16, "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    spans = [{"name": "good", "traceId": "2" * 32, **ids}, {"name": "bad\x1b", "traceId": "", **ids}]
+    line = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+    (tmp_path / "spans.jsonl").write_text(f"\n{line}\n")
+
+    result = run("store", "import", tmp_path / "spans.jsonl", "--store", tmp_path / "s.duckdb")
+
+    assert (result.exit_code, result.stdout) == (1, "1 span from 1 file; 0 were there already\n")
+    assert result.stderr == (
+        "1 span was left out: trace_id is not 16 bytes, or all zeros; for example spans.jsonl, line 2: "
+        f"name='bad\\x1b', traceId='', spanId='{'1' * 16}'\n"
+    )
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("served", [False, True])
+async def test_a_capsule_is_taken_whole_or_not(path: Path, tmp_path: Path, served: bool) -> None:
+    """`capsule import` of spans of which one breaks a rule stores none, and says why; a server does not change that."""
+    dump = tmp_path / "dump.txt"
+    entries = [
+        {"time": "2026-09-21T14:13:20.100Z", "type": "a", "value": ""},
+        {"time": 8e12, "type": "late", "value": ""},
+    ]
+    dump.write_text(json.dumps({"getUserMedia": [], "PeerConnections": {"1-1": {"updateLog": entries, "stats": {}}}}))
+    command = ["capsule", "import", dump, "--attempt", "attempt-0002", "--store", path]
+
+    async with AsyncExitStack() as stack:
+        if served:
+            await stack.enter_async_context(serving(path, Doors(grpc_port=0, http_port=0, pages_port=0)))
+        result = await asyncio.to_thread(run, *command)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "1 span cannot be stored: a time lies past the year 2199" in result.stderr
+    assert "for example name='webrtc-internals.late'" in result.stderr
+    with Store.open(path) as store:
+        assert store.query("select name from spans where starts_with(name, 'webrtc-internals.')").num_rows == 0
 
 
 @pytest.mark.parametrize("name", ["spans", "spans.jsonl", "case.html"])

@@ -13,7 +13,7 @@ import click
 from telemetry import settings
 from telemetry.cli.asking import store_option
 from telemetry.cli.output import counted, narrate, printable
-from telemetry.errors import ExitCode, StoreError, UsageError
+from telemetry.errors import DecodeError, ExitCode, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,8 @@ Examples:
 def import_spans(given: Path, store: Path | None) -> None:
     """Take spans in that `export` wrote, or a Collector's file exporter. No server may be running on the store.
 
-    What is there already stays as it is, so an import may be repeated.
+    What is there already stays as it is, so an import may be repeated. Spans that break a rule are left out, and said
+    and written down as such; then the exit code is 1.
     """
     from telemetry.store.transfer import import_otlp, import_parquet
 
@@ -217,6 +218,11 @@ def import_spans(given: Path, store: Path | None) -> None:
         moved = (import_otlp if _is_lines(given) else import_parquet)(opened, given)
     there = counted(moved.duplicates, "was", "were")
     click.echo(f"{counted(moved.spans, 'span')} from {counted(moved.files, 'file')}; {there} there already")
+    for one in moved.rejected:
+        left_out = counted(one.count, "span was", "spans were")
+        narrate(printable(f"{left_out} left out: {one.reason}; for example {one.example}"))
+    if moved.rejected:
+        raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 def _is_lines(path: Path) -> bool:
@@ -411,16 +417,24 @@ def import_capsule(file: Path, attempt: str | None, ahead_ms: float, store: Path
 
 
 def _take_in(path: Path, request: Mapping[str, Any]) -> None:
-    """Store an OTLP/JSON request, through the server that holds the store if one does."""
+    """Store an OTLP/JSON request, through the server that holds the store if one does.
+
+    Raises:
+        DecodeError: one of its spans breaks a rule; none is stored.
+    """
     from telemetry import source
     from telemetry.receiver.otlp_json import decode_json
 
+    decoded = decode_json(json.dumps(request).encode(), time.time_ns())
+    if decoded.rejected:
+        one = decoded.rejected[0]
+        raise DecodeError(f"{counted(one.count, 'span')} cannot be stored: {one.reason}; for example {one.example}")
     receiver = source.otlp_http_endpoint(path)
     if receiver:
         source.send(receiver, request, path)
         return
     with _written(path) as opened:
-        opened.commit([decode_json(json.dumps(request).encode(), time.time_ns()).table])
+        opened.commit([decoded.table])
 
 
 @click.command(

@@ -4,9 +4,9 @@ import gzip
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from telemetry import traces
-from telemetry.errors import DecodeError, StoreError
-from telemetry.receiver.otlp import SPANS_SCHEMA
+from telemetry.errors import DecodeError, PayloadTooLarge, StoreError
+from telemetry.receiver.otlp import SPANS_SCHEMA, Rejection
 from telemetry.receiver.otlp_json import decode_json
 from telemetry.store.duck import Store
+from telemetry.store.ledger import Ledger
 from telemetry.store.retention import DAY_NS
 
 ROWS: Final = 50_000
@@ -37,6 +38,8 @@ class Moved:
     spans: int
     duplicates: int = 0
     """Spans of an import that were in the store already."""
+    rejected: tuple[Rejection, ...] = ()
+    """Spans of an import that no store takes, by reason; the example names the line."""
 
 
 def export_parquet(store: Store, folder: str | os.PathLike[str], *, since_ns: int = 0, until_ns: int = 2**62) -> Moved:
@@ -86,7 +89,9 @@ def import_parquet(store: Store, folder: str | os.PathLike[str]) -> Moved:
                     moved = _stored(store, moved, _conformed(pa.table(batch)))
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"cannot read {file}: {error}") from error
-        moved = Moved(moved.files + 1, moved.spans, moved.duplicates)
+        except DecodeError as error:
+            raise StoreError(f"{file}: {error.message}") from error
+        moved = replace(moved, files=moved.files + 1)
     return moved
 
 
@@ -112,31 +117,49 @@ def export_otlp(store: Store, file: str | os.PathLike[str], *, since_ns: int = 0
 def import_otlp(store: Store, file: str | os.PathLike[str], *, clock: Callable[[], int] = time.time_ns) -> Moved:
     """Store the spans of a file of OTLP/JSON lines; what is there already stays as it is.
 
+    Spans that break a rule are left out, as the receiver leaves them out, and written down in the ledger.
+
     Args:
         clock: nanoseconds UTC; when the spans count as received.
 
     Raises:
-        StoreError: the file cannot be read, or a line is no OTLP; the lines before it are stored.
+        StoreError: the file cannot be read, or a line is no OTLP, or too large; the lines before it are stored.
     """
+    path = Path(file)
     moved = Moved(1, 0)
     try:
-        with _text(Path(file), Path(file), "rt") as lines:
-            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), ""), 1):
+        with _text(path, path, "rt") as lines:
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), ""), 1):
                 if not line.strip():
                     continue
                 try:
+                    if len(line) > MAX_LINE_BYTES:
+                        raise DecodeError(f"the line is longer than {MAX_LINE_BYTES} characters; write shorter ones")
                     decoded = decode_json(line.encode(), clock())
-                except DecodeError as error:
+                    where = f"{path.name}, line {number}"
+                    rejected = [replace(one, example=f"{where}: {one.example}") for one in decoded.rejected]
+                    moved = _stored(store, moved, decoded.table, rejected)
+                except (DecodeError, PayloadTooLarge) as error:
                     raise StoreError(f"{file}, line {number}: {error.message}") from error
-                moved = _stored(store, moved, decoded.table)
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {file}: {error}") from error
     return moved
 
 
-def _stored(store: Store, moved: Moved, spans: pa.Table) -> Moved:
-    committed = store.commit([spans], exact=True)
-    return Moved(moved.files, moved.spans + committed.stored, moved.duplicates + committed.duplicates)
+def _stored(store: Store, moved: Moved, spans: pa.Table, rejected: Sequence[Rejection] = ()) -> Moved:
+    ledger = Ledger()
+    by_reason = {one.reason: one for one in moved.rejected}
+    for one in rejected:
+        ledger.refuse("import", one.reason, one.count, one.example)
+        first = by_reason.setdefault(one.reason, replace(one, count=0))
+        by_reason[one.reason] = replace(first, count=first.count + one.count)
+    each = store.commit_each([(spans, "import")] if spans.num_rows else [], ledger, exact=True)
+    return Moved(
+        moved.files,
+        moved.spans + sum(committed.stored for committed in each),
+        moved.duplicates + sum(committed.duplicates for committed in each),
+        tuple(by_reason.values()),
+    )
 
 
 def _conformed(spans: pa.Table) -> pa.Table:

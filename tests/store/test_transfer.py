@@ -9,6 +9,9 @@ import duckdb
 import pytest
 
 from telemetry.errors import StoreError
+from telemetry.receiver import otlp
+from telemetry.receiver.otlp import Rejection
+from telemetry.store import transfer
 from telemetry.store.duck import Store
 from telemetry.store.retention import DAY_NS
 from telemetry.store.transfer import Moved, export_otlp, export_parquet, import_otlp, import_parquet
@@ -90,6 +93,46 @@ def test_otlp_round_trip(store: Store, tmp_path: Path, name: str) -> None:
 
     assert read.spans == wrote.spans == len(rows(store))
     store.close()
+
+
+def test_left_out(tmp_path: Path) -> None:
+    """What an import cannot take is counted by reason with the first line that has it, and is in the ledger."""
+    ids = {"traceId": "1" * 32, "spanId": "2" * 16}
+    lines = [[ids, {**ids, "traceId": ""}], [{**ids, "spanId": ""}], [{**ids, "name": "x", "traceId": "0" * 32}]]
+    file = tmp_path / "spans.jsonl"
+    file.write_text("".join(f"{json.dumps(request_of(spans))}\n" for spans in lines))
+    with Store.open(tmp_path / "s.duckdb") as store:
+        moved = import_otlp(store, file)
+        again = import_otlp(store, file)
+        ledger = store.query("select reason, rejected, example from ingest where rejected > 0 order by all").to_pylist()
+
+    trace, span = "trace_id is not 16 bytes, or all zeros", "span_id is not 8 bytes, or all zeros"
+    first = f"spans.jsonl, line 1: traceId='', spanId={'2' * 16!r}"
+    second = f"spans.jsonl, line 2: traceId={'1' * 32!r}, spanId=''"
+    assert moved == Moved(1, 1, 0, (Rejection(trace, 2, first), Rejection(span, 1, second)))
+    assert again == Moved(1, 0, 1, moved.rejected)
+    assert [(row["reason"], row["rejected"]) for row in ledger] == [(span, 2), (trace, 4)]
+    assert ledger[0]["example"] == second
+
+
+def request_of(spans: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+
+
+def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is too large, as it is or when decoded, is named by file and line, and those before it are stored."""
+    line = json.dumps(request_of([{"traceId": "1" * 32, "spanId": "2" * 16}]))
+    many = json.dumps(request_of([{"traceId": "1" * 32, "spanId": f"{n:016x}"} for n in range(1, 5)]))
+    (tmp_path / "spans.jsonl").write_text(f"{line}\n{many}\n")
+    with Store.open(tmp_path / "s.duckdb") as store:
+        with monkeypatch.context() as changed:
+            changed.setattr(otlp, "MAX_SPANS", 3)
+            with pytest.raises(StoreError, match=r"spans\.jsonl, line 2: the request has more than 3 spans"):
+                import_otlp(store, tmp_path / "spans.jsonl")
+        monkeypatch.setattr(transfer, "MAX_LINE_BYTES", len(line) + 1)
+        with pytest.raises(StoreError, match=r"spans\.jsonl, line 2: the line is longer than"):
+            import_otlp(store, tmp_path / "spans.jsonl")
+        assert store.info()["spans"] == 1
 
 
 def test_no_export(store: Store, tmp_path: Path) -> None:
