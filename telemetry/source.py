@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from telemetry import settings
-from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, UnknownReport
+from telemetry.errors import BadParameter, ReportError, ServerError, SessionNotFound, StoreError, UnknownReport
 
 if TYPE_CHECKING:
     import ssl
@@ -102,9 +102,10 @@ class Server:
         """Copy the server's store into a file here.
 
         Raises:
+            ServerError: the server cannot be asked, or does not answer to the end.
             StoreError: the file is there already, or cannot be written.
         """
-        from telemetry.errors import StoreError
+        import httpx
 
         partial = target.with_name(target.name + ".partial")
         try:
@@ -122,10 +123,15 @@ class Server:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(partial, target)  # fails where a rename would overwrite
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
         except OSError as error:
             raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
         finally:
             partial.unlink(missing_ok=True)
+
+    def _silent(self, error: "httpx.HTTPError") -> ServerError:
+        return ServerError(f"{self._client.base_url} does not answer: {error}; is `telemetry serve` running?")
 
     def _get(
         self, path: str, params: Mapping[str, str] | None = None, *, timeout_s: float | None = ANSWER_LIMIT_S
@@ -135,9 +141,7 @@ class Server:
         try:
             answer = self._client.get(path, params=params, timeout=timeout_s)
         except httpx.HTTPError as error:
-            raise ServerError(
-                f"{self._client.base_url} does not answer: {error}; is `telemetry serve` running?"
-            ) from error
+            raise self._silent(error) from error
         if answer.is_success:
             return answer
         raise _error_of(answer)
@@ -210,7 +214,7 @@ def opened(
     Args:
         given: the address of a server or of a ClickHouse cluster, a store's file, or an open Store, which stays open;
             None means `TELEMETRY_SERVER`, else `TELEMETRY_STORE`, else the default store.
-        writable: open the file for more than reading.
+        writable: open the file for more than reading; one that is not there is not made.
 
     Raises:
         ServerError: the server does not answer.
@@ -239,6 +243,8 @@ def opened(
         return
     from telemetry.store.duck import Store
 
+    if not path.exists():
+        raise StoreError(f"there is no store at {path}; `telemetry serve` makes one")
     with Store.open(path, read_only=not writable) as store:
         yield File(store)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -61,6 +63,39 @@ def test_backup_is_a_whole_store(path: Path, tmp_path: Path) -> None:
     assert run("store", "backup", target, "--store", path).exit_code == 2
     with Store.open(target, read_only=True) as copy:
         assert copy.info()["connections"] == 2
+
+
+def test_backup_makes_no_store(tmp_path: Path) -> None:
+    """`store backup` of a path that is mistyped says so, and leaves nothing there."""
+    result = run("store", "backup", tmp_path / "backup.duckdb", "--store", tmp_path / "typo.duckdb")
+
+    assert (result.exit_code, result.stderr.count("\n")) == (5, 1)
+    assert "there is no store at" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbeginning"])
+@pytest.mark.parametrize("command", ["backup", "export"])
+def test_backup_of_a_server_that_is_killed(tmp_path: Path, answer: bytes, command: str) -> None:
+    """A server that is gone before the end of its copy is one clear error, and leaves nothing."""
+
+    def break_off(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=break_off, args=[listener])
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        result = run("store", command, tmp_path / "out.jsonl", "--store", url)
+        server.join()
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (6, "", 1)
+    assert f"telemetry: {url} does not answer: " in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prune_forgets_what_it_was_told(path: Path) -> None:
