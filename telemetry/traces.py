@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from telemetry.receiver.otlp import looks_typed
 from telemetry.semconv import COLUMNS
 
 Row = Mapping[str, Any]
@@ -16,7 +17,6 @@ Attributes = dict[str, Any]
 FORMATS: Final = ("jaeger", "chrome", "otlp")
 _KINDS: Final = {"UNSPECIFIED": 0, "INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 _STATUS: Final = {"UNSET": 0, "OK": 1, "ERROR": 2}
-_WORDS_FOR_NUMBERS: Final = {"NaN", "Infinity", "-Infinity"}
 
 
 def attributes_of(row: Row) -> Attributes:
@@ -133,7 +133,10 @@ def to_chrome(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def to_otlp(rows: Iterable[Row]) -> dict[str, Any]:
-    """OTLP/JSON, as `POST /v1/traces` takes it and the collector's file receiver reads it: nothing is lost."""
+    """OTLP/JSON, as `POST /v1/traces` takes it and the collector's file receiver reads it.
+
+    Nothing is lost but what a span with a typed column repeats of its resource.
+    """
     resources: dict[str, dict[str, Any]] = {}
     for row in rows:
         resource = {
@@ -227,12 +230,12 @@ def _otlp_value(value: Any) -> dict[str, Any]:
             return {"stringValue": value}
         case list():
             return {"arrayValue": {"values": [_otlp_value(item) for item in value]}}
-        case {"bytesValue": str() as text} if len(value) == 1:
-            return {"bytesValue": text}
-        case {"doubleValue": str() as text} if len(value) == 1 and text in _WORDS_FOR_NUMBERS:
-            return {"doubleValue": text}
         case dict():
-            return {"kvlistValue": {"values": _otlp_attributes(value)}}
+            if not looks_typed(value):
+                return {"kvlistValue": {"values": _otlp_attributes(value)}}
+            if "kvlistValue" in value:
+                return {"kvlistValue": {"values": _otlp_attributes(value["kvlistValue"])}}
+            return value
         case _:
             return {}
 

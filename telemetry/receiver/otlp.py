@@ -12,11 +12,14 @@ What is taken and what is not:
 - proto3 cannot tell "zero" from "absent": empty texts, zero counts and zero flags become NULL.
 - An attribute that fills a typed column (`semconv.COLUMNS`) leaves the other attributes. One exception keeps export
   lossless: a column that both a span and a resource attribute may fill keeps the resource attribute where it was, so
-  that its being there says who filled the column.
+  that its being there says who filled the column. A span that repeats what its resource says there is not told from
+  one that says nothing.
 - Enum numbers that OTLP does not name are kept as their digits.
 
 Attribute values become JSON whose types survive a round trip: int64 as integers, doubles with a point or an exponent,
 bytes as {"bytesValue": base64}, NaN and the infinities as {"doubleValue": "NaN"}; of a repeated key the last wins.
+A map that would read as one of these is {"kvlistValue": {"bytesValue": …}}, and one that would read as that is wrapped
+once more; stores of earlier versions have such maps unwrapped, and so as bytes or numbers.
 """
 
 import base64
@@ -332,6 +335,23 @@ def double(value: float) -> Any:
 def octets(value: bytes) -> Any:
     """Bytes as JSON keeps them."""
     return {"bytesValue": base64.b64encode(value).decode("ascii")}
+
+
+def mapping(value: Row) -> Row:
+    """A map as JSON keeps it."""
+    return {"kvlistValue": value} if looks_typed(value) else value
+
+
+def looks_typed(value: Mapping[str, Any]) -> bool:
+    """Whether an object in stored JSON is anything but a map by itself: bytes, no finite number, or a wrapped map."""
+    if len(value) != 1:
+        return False
+    match value:
+        case {"bytesValue": str()} | {"doubleValue": "NaN" | "Infinity" | "-Infinity"}:
+            return True
+        case {"kvlistValue": dict() as inner}:
+            return looks_typed(inner)
+    return False
 
 
 def deeper(depth: int) -> int:

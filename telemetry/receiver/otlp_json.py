@@ -174,7 +174,7 @@ def _value(value: Mapping[str, Any], depth: int = 0) -> Any:
         depth = otlp.deeper(depth)
         return [_value(item, depth) for item in _objects(_object(value, "arrayValue"), "values")]
     if value.get("kvlistValue") is not None:
-        return _attributes(_object(value, "kvlistValue"), "values", otlp.deeper(depth))
+        return otlp.mapping(_attributes(_object(value, "kvlistValue"), "values", otlp.deeper(depth)))
     return None
 
 

@@ -224,5 +224,5 @@ def any_value(value: common_pb2.AnyValue, depth: int = 0) -> Any:
         depth = otlp.deeper(depth)
         return [any_value(item, depth) for item in value.array_value.values]
     if kind == "kvlist_value":
-        return attributes(value.kvlist_value.values, otlp.deeper(depth))
+        return otlp.mapping(attributes(value.kvlist_value.values, otlp.deeper(depth)))
     return None

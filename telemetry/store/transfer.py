@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from telemetry import traces
 from telemetry.errors import DecodeError, PayloadTooLarge, StoreError
-from telemetry.receiver.otlp import SPANS_SCHEMA, Rejection
+from telemetry.receiver.otlp import MAX_TIME_NS, SPANS_SCHEMA, Rejection, Row
 from telemetry.receiver.otlp_json import decode_json
 from telemetry.store.duck import Store
 from telemetry.store.ledger import Ledger
@@ -26,8 +26,12 @@ ROWS: Final = 50_000
 """Written or committed at once."""
 LINE_SPANS: Final = 1_000
 """In a line of OTLP/JSON: some 700 KB, below every receiver's limit."""
-MAX_LINE_BYTES: Final = 64 * 1024 * 1024
-"""The limit of a request, which a line is."""
+LINE_TEXT: Final = 1024 * 1024
+"""Characters of a line's spans as they are stored, each with its resource and scope; a larger span is alone.
+OTLP/JSON takes up to twelve for one, as `[],` is `{"arrayValue":{"values":[]}},` and what is not ASCII is escaped, and
+has one part for each, of the 2 million that are taken."""
+MAX_LINE: Final = 64 * 1024 * 1024
+"""Characters: the limit of a request, which a line is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,9 @@ class Moved:
     """Spans of an import that no store takes, by reason; the example names the line."""
 
 
-def export_parquet(store: Store, folder: str | os.PathLike[str], *, since_ns: int = 0, until_ns: int = 2**62) -> Moved:
+def export_parquet(
+    store: Store, folder: str | os.PathLike[str], *, since_ns: int = 0, until_ns: int = MAX_TIME_NS
+) -> Moved:
     """Write spans by the day (UTC) of their start, as `day=2026-09-21/spans.parquet`.
 
     DuckDB, pandas and Spark read the folder as one data set. VARIANT columns become JSON text.
@@ -95,7 +101,7 @@ def import_parquet(store: Store, folder: str | os.PathLike[str]) -> Moved:
     return moved
 
 
-def export_otlp(store: Store, file: str | os.PathLike[str], *, since_ns: int = 0, until_ns: int = 2**62) -> Moved:
+def export_otlp(store: Store, file: str | os.PathLike[str], *, since_ns: int = 0, until_ns: int = MAX_TIME_NS) -> Moved:
     """Write spans as OTLP/JSON, one request a line, as the Collector's file exporter does; compressed for `….gz`.
 
     Raises:
@@ -109,9 +115,22 @@ def export_otlp(store: Store, file: str | os.PathLike[str], *, since_ns: int = 0
         reader.batches(_select(store), _bounds(since_ns, until_ns), rows=LINE_SPANS) as found,
     ):
         for batch in found:
-            out.write(json.dumps(traces.to_otlp(batch.to_pylist()), separators=(",", ":")) + "\n")
-            spans += batch.num_rows
+            for rows in _lines(batch.to_pylist()):
+                out.write(json.dumps(traces.to_otlp(rows), separators=(",", ":")) + "\n")
+                spans += len(rows)
     return Moved(1, spans)
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The spans of each line."""
+    begin = size = 0
+    for at, row in enumerate(rows):
+        more = sum(len(value) for value in row.values() if isinstance(value, str))
+        if size and size + more > LINE_TEXT:
+            yield rows[begin:at]
+            begin, size = at, 0
+        size += more
+    yield rows[begin:]
 
 
 def import_otlp(store: Store, file: str | os.PathLike[str], *, clock: Callable[[], int] = time.time_ns) -> Moved:
@@ -129,12 +148,12 @@ def import_otlp(store: Store, file: str | os.PathLike[str], *, clock: Callable[[
     moved = Moved(1, 0)
     try:
         with _text(path, path, "rt") as lines:
-            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), ""), 1):
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE + 1), ""), 1):
                 if not line.strip():
                     continue
                 try:
-                    if len(line) > MAX_LINE_BYTES:
-                        raise DecodeError(f"the line is longer than {MAX_LINE_BYTES} characters; write shorter ones")
+                    if len(line) > MAX_LINE:
+                        raise DecodeError(f"the line is longer than {MAX_LINE} characters; write shorter ones")
                     decoded = decode_json(line.encode(), clock())
                     where = f"{path.name}, line {number}"
                     rejected = [replace(one, example=f"{where}: {one.example}") for one in decoded.rejected]

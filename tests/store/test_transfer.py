@@ -2,19 +2,25 @@
 
 import gzip
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
 
 from telemetry.errors import StoreError
 from telemetry.receiver import otlp
-from telemetry.receiver.otlp import Rejection
+from telemetry.receiver.otlp import MAX_TIME_NS, Rejection
+from telemetry.receiver.otlp_json import decode_json
+from telemetry.receiver.otlp_protobuf import decode_protobuf
 from telemetry.store import transfer
 from telemetry.store.duck import Store
 from telemetry.store.retention import DAY_NS
-from telemetry.store.transfer import Moved, export_otlp, export_parquet, import_otlp, import_parquet
+from telemetry.store.transfer import LINE_TEXT, Moved, export_otlp, export_parquet, import_otlp, import_parquet
+from tests.support.otlp import RECEIVED_NS, Request, to_json
+from tests.support.otlp import requests as any_request
 from tests.support.spans import T0, attempt, foreign, table
 
 ATTRIBUTES = {"n": 1, "x": 1.0, "list": [1, "a", True], "nested": {"deep": {"b": {"bytesValue": "AA=="}}}, "big": 2**53}
@@ -37,6 +43,11 @@ def store(tmp_path: Path) -> Store:
     store.tend(now=True)
     store.commit([table(attempt(2, start_ns=T0 + DAY_NS, outcome="failed", error="noScene"))])
     return store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("transfer")
 
 
 def rows(store: Store, *, received: bool = True) -> list[dict[str, Any]]:
@@ -95,6 +106,92 @@ def test_otlp_round_trip(store: Store, tmp_path: Path, name: str) -> None:
     store.close()
 
 
+@settings(max_examples=10, deadline=None)
+@given(any_request)
+def test_any_span(folder: Path, request: Request) -> None:
+    """Whatever is taken in is exported with the types that it came with, and comes back from either form as it was."""
+    decoded = decode_protobuf(request.SerializeToString(), RECEIVED_NS)
+    here = Path(tempfile.mkdtemp(dir=folder))
+    with (
+        Store.open(here / "first.duckdb") as first,
+        Store.open(here / "lines.duckdb") as lines,
+        Store.open(here / "parquet.duckdb") as parquet,
+    ):
+        taken = first.commit([decoded.table]).stored
+        export_otlp(first, here / "spans.jsonl")
+        read = [import_otlp(lines, here / "spans.jsonl", clock=lambda: RECEIVED_NS)]
+        if taken:
+            export_parquet(first, here / "spans")
+            read.append(import_parquet(parquet, here / "spans"))
+            assert rows(parquet) == rows(first)
+        assert rows(lines) == rows(first)
+        exported = [json.loads(line) for line in (here / "spans.jsonl").read_text("utf-8").splitlines()]
+
+    assert [(moved.spans, moved.rejected) for moved in read] == [(taken, ())] * len(read)
+    expected: dict[str, Any] = {}
+    for one in typed_spans(json.loads(to_json(request))):
+        expected.setdefault(one["spanId"], one)  # what comes again is not stored
+    for one in (one for line in exported for one in typed_spans(line)):
+        assert one == expected[one["spanId"]]
+
+
+def typed_spans(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """The attributes of each span, its events and links, by key and with their OTLP types.
+
+    What a span repeats of its resource is left out: it may be with the resource alone.
+    """
+    found = []
+    for resource_spans in request.get("resourceSpans", []):
+        resource = typed(resource_spans.get("resource", {}))
+        for span in (span for scope in resource_spans.get("scopeSpans", []) for span in scope.get("spans", [])):
+            own = {key: value for key, value in typed(span).items() if value not in resource.values()}
+            parts = [typed(part) for part in [*span.get("events", []), *span.get("links", [])]]
+            found.append({"spanId": span.get("spanId", "").lower(), "own": own, "parts": parts})
+    return found
+
+
+def typed(owner: dict[str, Any], name: str = "attributes") -> dict[str, str]:
+    """Attributes by key; of a repeated one the last."""
+    return {pair.get("key", ""): typed_value(pair.get("value", {})) for pair in owner.get(name, [])}
+
+
+def typed_value(value: dict[str, Any]) -> str:
+    """A value with its OTLP type."""
+    if "arrayValue" in value:
+        return repr([typed_value(item) for item in value["arrayValue"].get("values", [])])
+    if "kvlistValue" in value:
+        return repr(sorted(typed(value["kvlistValue"], "values").items()))
+    return repr({kind: float(item) if kind == "doubleValue" else item for kind, item in value.items()})
+
+
+def test_far_from_now(tmp_path: Path) -> None:
+    """A whole export has every span that is taken, from 1970 to 2199."""
+    spans = [{"traceId": "1" * 32, "spanId": "2" * 16}, {"traceId": "1" * 32, "spanId": "3" * 16}]
+    spans[1]["startTimeUnixNano"] = spans[1]["endTimeUnixNano"] = str(MAX_TIME_NS - 1)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([decode_json(json.dumps(request_of(spans)).encode(), RECEIVED_NS).table])
+        assert export_otlp(store, tmp_path / "spans.jsonl").spans == 2
+        assert export_parquet(store, tmp_path / "spans") == Moved(2, 2)
+
+
+@pytest.mark.parametrize("owner", ["attributes", "resource_attributes"])
+def test_large_spans(tmp_path: Path, owner: str) -> None:
+    """A line of OTLP/JSON ends before it is large as it is, or with its resource on each span; all comes back."""
+    large = json.dumps({"text": "x" * 400_000})
+    many = [row | {owner: large} for row in attempt(1)]
+    with Store.open(tmp_path / "s.duckdb") as store, Store.open(tmp_path / "other.duckdb") as other:
+        store.commit([table(many)])
+        export_otlp(store, tmp_path / "spans.jsonl")
+        read = import_otlp(other, tmp_path / "spans.jsonl")
+        same = rows(other, received=False) == rows(store, received=False)
+
+    lines = (tmp_path / "spans.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == -(-len(many) // 2)
+    assert max(map(len, lines)) < LINE_TEXT
+    assert read.spans == len(many)
+    assert same
+
+
 def test_left_out(tmp_path: Path) -> None:
     """What an import cannot take is counted by reason with the first line that has it, and is in the ledger."""
     ids = {"traceId": "1" * 32, "spanId": "2" * 16}
@@ -129,7 +226,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             changed.setattr(otlp, "MAX_SPANS", 3)
             with pytest.raises(StoreError, match=r"spans\.jsonl, line 2: the request has more than 3 spans"):
                 import_otlp(store, tmp_path / "spans.jsonl")
-        monkeypatch.setattr(transfer, "MAX_LINE_BYTES", len(line) + 1)
+        monkeypatch.setattr(transfer, "MAX_LINE", len(line) + 1)
         with pytest.raises(StoreError, match=r"spans\.jsonl, line 2: the line is longer than"):
             import_otlp(store, tmp_path / "spans.jsonl")
         assert store.info()["spans"] == 1

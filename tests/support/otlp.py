@@ -89,7 +89,9 @@ def _hexadecimal(source: Any, target: dict[str, Any], *names: str) -> None:
 
 # Generated requests.
 
-_text = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12)
+_text = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(["AA==", "NaN"])
+_typed = st.sampled_from(["bytesValue", "doubleValue", "kvlistValue"])
+"""Keys of maps that may look like what JSON keeps of other types."""
 _key = st.sampled_from(
     [column.span for column in semconv.COLUMNS if column.span]
     + [column.resource for column in semconv.COLUMNS if column.resource]
@@ -105,7 +107,11 @@ _scalar = st.one_of(
     st.binary(max_size=5),
 )
 _value = st.recursive(
-    _scalar, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3), max_leaves=5
+    _scalar,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3) | st.dictionaries(_typed, inner)
+    ),
+    max_leaves=5,
 )
 _attributes = st.lists(st.builds(attribute, _key, _value), max_size=6)
 _count = st.sampled_from([0, 0, 0, 1, 2**32 - 1])
