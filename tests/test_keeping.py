@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
 from contextlib import AsyncExitStack
@@ -96,6 +97,24 @@ def test_backup_of_a_server_that_is_killed(tmp_path: Path, answer: bytes, comman
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (6, "", 1)
     assert f"telemetry: {url} does not answer: " in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.real
+async def test_a_server_without_room_for_a_copy(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lacks the room to copy its store says so before it begins, and a copy leaves nothing there."""
+    used = shutil.disk_usage(tmp_path)
+    async with serving(path, Doors(grpc_port=0, http_port=0, pages_port=0)):
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda folder: used._replace(free=path.stat().st_size))
+            refused = await asyncio.to_thread(run, "store", "backup", tmp_path / "backup.duckdb", "--store", path)
+        left = {path.name for path in tmp_path.iterdir()}  # noqa: ASYNC240  # nothing is written meanwhile
+        taken = await asyncio.to_thread(run, "store", "backup", tmp_path / "backup.duckdb", "--store", path)
+
+    assert refused.exit_code == 6
+    assert "is made beside it first, which takes" in refused.stderr
+    assert "make room, or stop the server and back up the file to another disk" in refused.stderr
+    assert not any("backup" in name for name in left)
+    assert taken.exit_code == 0
 
 
 def test_prune_forgets_what_it_was_told(path: Path) -> None:

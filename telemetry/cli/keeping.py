@@ -132,7 +132,7 @@ def verify(store: str | None) -> None:
 def backup(target: Path, store: str | None) -> None:
     """Copy the store into a new file; a running server goes on serving.
 
-    The copy is whole and at its place, or it is not there.
+    The copy is whole and at its place, or it is not there. A server makes it beside its store before it sends it.
     """
     from telemetry import source
     from telemetry.store.backup import backup as copy
