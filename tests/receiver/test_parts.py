@@ -1,6 +1,8 @@
 """Bombs of many small parts are refused before they unfold; what senders send is not."""
 
 import contextlib
+import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -93,6 +95,70 @@ def test_bomb_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
             otlp_json.decode_json(text, RECEIVED_NS)
 
 
+@pytest.mark.parametrize("unit", [b"1", b'""', b'"":1', b"[]"])
+def test_bomb_of_json_values(monkeypatch: pytest.MonkeyPatch, unit: bytes) -> None:
+    """Lists and objects of too many texts or numbers are refused, too; commas in texts count for nothing."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+    monkeypatch.setattr(parts, "MAX_VALUES", 900)
+    opening, closing = (b"{", b"}") if b":" in unit else (b'{"":[', b"]}")
+    bomb = opening + (unit + b",") * 901 + unit + closing
+    harmless = opening + (unit + b",") * 900 + unit + closing
+
+    with pytest.raises(PayloadTooLarge, match="more than 900 values"):
+        otlp_json.read_json(bomb)
+    assert otlp_json.read_json(harmless)
+    assert otlp_json.read_json(b'{"":"' + b",[" * 5000 + b'"}')
+
+
+def test_bomb_of_escapes() -> None:
+    """A text of nothing but escapes takes no more memory to look at than it has bytes."""
+    body = b'{"":"' + b"\\n" * 2 * parts._STEP + b'"}'
+    tracemalloc.start()
+    try:
+        depth = parts.json_depth(body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert depth == 1
+    assert peak_bytes < 16 * parts._STEP
+
+
+values = st.recursive(
+    st.one_of(st.integers(), st.text(alphabet='{}[],"\\n\n\u2028')),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(alphabet='{"\\,', max_size=3), inner)),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values, st.integers(2, 40), st.booleans())
+def test_json_is_counted_in_pieces(value: Any, step: int, ascii_only: bool) -> None:
+    """Depth, parts and values of JSON are what a parser finds, wherever the pieces end that it is looked at in."""
+    body = json.dumps(value, ensure_ascii=ascii_only).encode()
+    depth, brackets, commas = _shape(value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_STEP", step)
+        patch.setattr(parts, "MAX_PARTS", brackets)
+        patch.setattr(parts, "MAX_VALUES", commas)
+        assert parts.json_depth(body) == depth
+        for name, count in (("MAX_PARTS", brackets), ("MAX_VALUES", commas)):
+            with pytest.MonkeyPatch.context() as lower:
+                lower.setattr(parts, name, count - 1)
+                with pytest.raises(PayloadTooLarge):
+                    parts.json_depth(body)
+
+
+def _shape(value: Any) -> tuple[int, int, int]:
+    """How deep a value is, how many lists and objects it has, and how many commas stand between what is in them."""
+    if not isinstance(value, (list, dict)):
+        return 0, 0, 0
+    inner = [_shape(item) for item in (value.values() if isinstance(value, dict) else value)]
+    depths, brackets, commas = zip(*inner, strict=True) if inner else ((0,), (0,), (0,))
+    return 1 + max(depths), 1 + sum(brackets), sum(commas) + max(len(inner) - 1, 0)
+
+
 @pytest.mark.parametrize("signal", ["logs", "metrics"])
 def test_bomb_of_what_is_not_kept(monkeypatch: pytest.MonkeyPatch, signal: Any) -> None:
     """Logs and metrics have the same limit."""
@@ -106,6 +172,7 @@ def test_bomb_of_what_is_not_kept(monkeypatch: pytest.MonkeyPatch, signal: Any) 
 def test_usual_requests_pass(monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
     """As many spans as senders put into one request, scaled with the limit, are far from it."""
     monkeypatch.setattr(parts, "MAX_PARTS", parts.MAX_PARTS // 100)
+    monkeypatch.setattr(parts, "MAX_VALUES", parts.MAX_VALUES // 100)
     message = make(500)
     body = message.SerializeToString()
     assert len(body) > 2 * parts.MAX_PARTS  # so that it is looked at
