@@ -82,10 +82,10 @@ def available() -> bool:
 
 
 def count_parts(body: bytes, inner: NDArray[np.int16], limit: int) -> int:
-    """How many messages a message in protobuf holds at all levels; counting ends past the limit.
+    """How many parts a message in protobuf holds at all levels; counting ends past the limit.
 
     Args:
-        inner: by message, from the outermost, and field number: the message that the field holds, or -1.
+        inner: by message, from the outermost, and field number: what the field holds, as `parts` says it.
 
     Raises:
         Unusual: this is not compiled.

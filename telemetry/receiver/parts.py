@@ -2,14 +2,15 @@
 
 Two bytes make an empty message, and a decoder spends a hundred times as much on it.
 So a body that is small enough as bytes may still be a bomb: 64 MiB of empty messages took minutes and more than 8 GB.
-What is counted is messages in protobuf; in JSON objects and lists, and what stands in them.
+What is counted is messages, and what of texts and numbers is listed, in protobuf; in JSON objects, lists and what is in
+them.
 """
 
 from functools import cache
 from typing import Final
 
 import numpy as np
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from numpy.typing import NDArray
 
 from telemetry.errors import PayloadTooLarge
@@ -34,6 +35,20 @@ _LONGEST: Final = 10
 """A varint, in bytes. As in scan.c."""
 _LONGEST_FRAME: Final = 5
 """A tag or a size: protobuf itself refuses what is written with more. As in scan.c."""
+_NOTHING: Final = -1
+"""To count. As in scan.c."""
+_LISTED: Final = -2
+"""A text of many, or many numbers: one part, and one more for each 8 bytes. As in scan.c.
+A number of one byte takes eight, a text of none as much as a small message."""
+_AS_LARGE: Final = (
+    FieldDescriptor.TYPE_DOUBLE,
+    FieldDescriptor.TYPE_FLOAT,
+    FieldDescriptor.TYPE_FIXED64,
+    FieldDescriptor.TYPE_FIXED32,
+    FieldDescriptor.TYPE_SFIXED64,
+    FieldDescriptor.TYPE_SFIXED32,
+)
+"""Numbers that take as much in memory as in a body."""
 
 Inner = NDArray[np.int16]
 
@@ -90,7 +105,7 @@ def check_protobuf(body: bytes, message: Descriptor) -> None:
 
 
 def count_protobuf(body: bytes, message: Descriptor) -> int:
-    """How many messages a body holds at all levels; counting ends past `MAX_PARTS`.
+    """How many parts a body holds at all levels; counting ends past `MAX_PARTS`.
 
     What cannot be read ends its message only: a malformed span must not hide a bomb behind it.
     """
@@ -115,28 +130,30 @@ def count_slowly(body: bytes, inner: Inner) -> int:
             end, held = around.pop()
             continue
         at = until
-        child = int(inner[held, number]) if number < compiled.FIELDS else -1
-        if child < 0:
+        child = int(inner[held, number]) if number < compiled.FIELDS else _NOTHING
+        if child == _NOTHING:
             continue
-        parts += 1
+        parts += 1 + (until - begin) // 8 if child == _LISTED else 1
         if parts > MAX_PARTS:
             return parts
-        if len(around) < _DEEPEST:
+        if child != _LISTED and len(around) < _DEEPEST:
             around.append((end, held))
             at, end, held = begin, until, child
 
 
 @cache
 def _inner(message: Descriptor) -> Inner:
-    """By message, from the outermost, and field number: the message that the field holds, or -1."""
+    """By message, from the outermost, and field number: the message that the field holds, `_LISTED` or `_NOTHING`."""
     messages = [message]
     for owner in messages:
         messages += [found for field in owner.fields if (found := field.message_type) and found not in messages]
-    inner = np.full((len(messages), compiled.FIELDS), -1, np.int16)
+    inner = np.full((len(messages), compiled.FIELDS), _NOTHING, np.int16)
     for index, owner in enumerate(messages):
         for field in owner.fields:
             if field.message_type:
                 inner[index, field.number] = messages.index(field.message_type)
+            elif field.is_repeated and field.type not in _AS_LARGE:
+                inner[index, field.number] = _LISTED
     return inner
 
 

@@ -416,11 +416,13 @@ void scan_write(const Request *r, const int32_t *attributes, char *out, int32_t 
 
 #define FIELDS 32   /* as in compiled.py */
 #define DEEPEST 100 /* protobuf itself refuses what is deeper */
+#define NOTHING (-1) /* to count */
+#define LISTED (-2)  /* a text of many, or many numbers: one part, and one more for each 8 bytes */
 
-/* How many messages a message holds at all levels; counting ends past the limit. What cannot be read ends its message
-   only: its neighbours are read all the same.
+/* How many parts a message holds at all levels: messages, and what is LISTED. Counting ends past the limit. What cannot
+   be read ends its message only: its neighbours are read all the same.
 
-   inner: by message and field, the message that the field holds, or -1. */
+   inner: by message and field, the message that the field holds, LISTED or NOTHING. */
 int64_t count_parts(const uint8_t *body, int64_t size, const int16_t *inner, int64_t limit) {
     struct { const uint8_t *end; int64_t message; } around[DEEPEST];
     Cursor c = {body, body + size};
@@ -435,10 +437,11 @@ int64_t count_parts(const uint8_t *body, int64_t size, const int16_t *inner, int
             message = around[depth].message;
             continue;
         }
-        int64_t held = f.wire == 2 && f.number < FIELDS ? inner[FIELDS * message + (int64_t)f.number] : -1;
-        if (held < 0) continue;
-        if (++parts > limit) return parts;
-        if (depth == DEEPEST) continue;
+        int64_t held = f.wire == 2 && f.number < FIELDS ? inner[FIELDS * message + (int64_t)f.number] : NOTHING;
+        if (held == NOTHING) continue;
+        parts += held == LISTED ? 1 + (int64_t)(f.value / 8) : 1;
+        if (parts > limit) return parts;
+        if (held == LISTED || depth == DEEPEST) continue;
         around[depth].end = c.end;
         around[depth++].message = message;
         c = inside(&f);

@@ -46,6 +46,8 @@ def around(content: bytes, *numbers: int) -> bytes:
         ((1, 2, 2, 9, 2, 5), b"\x0a\x00"),
         ((1, 2, 2, 9, 2, 6), b"\x0a\x00"),
         ((1, 1), b"\x0a\x00"),
+        ((1, 1, 3), b"\x1a\x00"),
+        ((1, 1, 3), b"\x22\x00"),
         ((1, 2, 1), b"\x1a\x00"),
         ((1, 2), b"\x12\x00"),
     ],
@@ -59,6 +61,18 @@ def test_bomb_of_empty_messages(monkeypatch: pytest.MonkeyPatch, numbers: tuple[
         with pytest.raises(PayloadTooLarge, match="more than 1000 parts"):
             parts.check_protobuf(body + bytes([8, 0]) * 1000, Request.DESCRIPTOR)
     parts.check_protobuf(around(unit * 400, *numbers) + bytes([8, 0]) * 2000, Request.DESCRIPTOR)
+
+
+def test_bomb_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that take eight times as much memory as a body are counted by eight; those that take as much are not."""
+    monkeypatch.setattr(parts, "MAX_PARTS", 1000)
+    buckets = (1, 2, 2, 10, 1, 8)  # of an exponential histogram: varints
+    bounds = (1, 2, 2, 9, 1)  # of a histogram: doubles
+
+    with pytest.raises(PayloadTooLarge):
+        not_kept_response("metrics", around(field(2, bytes(8000)), *buckets), "protobuf")
+    for numbers, content in ((buckets, field(2, bytes(7000))), (bounds, field(7, bytes(80_000)))):
+        assert not_kept_response("metrics", around(content, *numbers), "protobuf")[1] == 1
 
 
 def test_malformed_span_hides_no_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +198,14 @@ def test_usual_requests_pass(monkeypatch: pytest.MonkeyPatch, make: Any) -> None
 @settings(max_examples=100, deadline=None)
 @given(st.one_of(mutated(requests.map(lambda message: message.SerializeToString())), st.binary(max_size=200)))
 def test_any_bytes(body: bytes) -> None:
-    """Whatever bytes arrive, looking at them ends, with the one error that it may raise."""
+    """Whatever bytes arrive, looking at them ends, with the one error that it may raise, and what is compiled counts as
+    many parts as what is not."""
     for kind in (Request, logs_service_pb2.ExportLogsServiceRequest, metrics_service_pb2.ExportMetricsServiceRequest):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parts, "MAX_PARTS", 3)
             with contextlib.suppress(PayloadTooLarge):
                 parts.check_protobuf(body, kind.DESCRIPTOR)
+        assert parts.count_protobuf(body, kind.DESCRIPTOR) == parts.count_slowly(body, parts._inner(kind.DESCRIPTOR))
 
 
 def test_counts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
