@@ -2,12 +2,14 @@
 
 Its methods run on the event loop.
 Bodies are decoded on a thread, so that the loop answers meanwhile: a large one, or all the small ones that wait.
+The thread does nothing else: what waits for the store on asyncio's own threads keeps no sender waiting.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
@@ -85,6 +87,7 @@ class Intake:
         self._waiting: dict[_Answer, Undecoded] = {}
         self._decoding: asyncio.Task[None] | None = None
         self._thread = asyncio.Lock()
+        self._executor = ThreadPoolExecutor(1, "decoding")  # its thread ends when nobody has the intake any more
         decode_protobuf(b"", 0)  # the first use of pyarrow imports pandas, for which no sender should wait
 
     def admit(self, authorization: str | None) -> None:
@@ -144,7 +147,9 @@ class Intake:
         """
         with self.room.work(len(body)):
             async with self._thread:
-                work = asyncio.get_running_loop().run_in_executor(None, not_kept_response, signal, body, encoding)
+                work = asyncio.get_running_loop().run_in_executor(
+                    self._executor, not_kept_response, signal, body, encoding
+                )
                 await ended(work)
         response, count = work.result()
         if count:
@@ -197,8 +202,11 @@ class Intake:
                 group.popleft().set_result(outcome)
 
         try:
-            await asyncio.to_thread(
-                decode_together, requests, lambda outcomes: loop.call_soon_threadsafe(tell, outcomes)
+            await loop.run_in_executor(
+                self._executor,
+                decode_together,
+                requests,
+                lambda outcomes: loop.call_soon_threadsafe(tell, outcomes),
             )
         except Exception as error:  # a fault of ours, which is then everyone's, too
             tell([error] * len(group))

@@ -1,8 +1,10 @@
 """Requests are decoded beside the event loop, those that wait together as one, and counted while they need memory."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -85,6 +87,37 @@ async def test_each_is_stored_before_the_next_is_decoded(monkeypatch: pytest.Mon
     await asyncio.gather(*(door.traces(GOOD, "protobuf", "grpc") for _ in range(3)))
 
     assert before[:2] == [True, True]
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+async def test_nobody_waits_for_what_waits_for_the_store(signal: Literal["traces", "logs"]) -> None:
+    """While queries and a backup hold all of asyncio's own threads, requests are decoded and answered as ever."""
+    loop, let = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    door = Intake(KeptSpans())
+    query = loop.run_in_executor(None, let.wait)
+    if signal == "traces":
+        sending = asyncio.create_task(door.traces(GOOD, "protobuf", "grpc"))
+    else:
+        sending = asyncio.create_task(door.not_kept(signal, b"", "protobuf", "grpc"))
+    answered, _ = await asyncio.wait([sending], timeout=5)
+    let.set()
+    await sending
+
+    assert answered
+    assert await query
+
+
+def test_the_thread_ends_with_its_intake() -> None:
+    """An intake that nobody has any more leaves no thread behind."""
+    door = Intake(KeptSpans())
+    asyncio.run(door.traces(GOOD, "protobuf", "grpc"))
+    (thread,) = door._executor._threads
+    del door
+    gc.collect()
+    thread.join(10)
+
+    assert not thread.is_alive()
 
 
 async def test_a_sender_that_leaves_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
