@@ -250,6 +250,16 @@ async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
     assert sent[0]["status"] == 499
 
 
+async def test_backups_are_sent_as_they_are(store: Store) -> None:
+    """A backup is not compressed on its way, which would take long and keep a core busy."""
+    async with asking(store, more=upkeep.routes(store)) as client:
+        answer = await client.get("/api/store/backup", headers={"Accept-Encoding": "gzip"})
+
+    assert answer.status_code == 200
+    assert "content-encoding" not in answer.headers
+    assert int(answer.headers["content-length"]) == len(answer.content) > 100_000
+
+
 async def test_without_the_token_nothing_is_told(store: Store) -> None:
     """Where there are tokens, any one of them opens the door, as a bearer or as a browser's password; none does not."""
     basic = base64.b64encode(b"anyone:second").decode()
