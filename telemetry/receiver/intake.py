@@ -48,6 +48,7 @@ _REASONS: Final = {
 """In the ledger, for requests that were refused as a whole."""
 
 
+_NO_MEMORY: Final = "there is too little memory to decode the request now; send it again later"
 _MAX_AGENT: Final = 100
 _MAX_EXAMPLE: Final = 200
 """Characters, in the ledger."""
@@ -201,15 +202,22 @@ class Intake:
             for outcome in outcomes[: len(group)]:
                 group.popleft().set_result(outcome)
 
+        left = [requests]
         try:
-            await loop.run_in_executor(
-                self._executor,
-                decode_together,
-                requests,
-                lambda outcomes: loop.call_soon_threadsafe(tell, outcomes),
-            )
-        except Exception as error:  # a fault of ours, which is then everyone's, too
-            tell([error] * len(group))
+            while group and left:
+                some = left.pop(0)
+                try:
+                    await loop.run_in_executor(
+                        self._executor,
+                        decode_together,
+                        some,
+                        lambda outcomes: loop.call_soon_threadsafe(tell, outcomes),
+                    )
+                except Exception as error:  # a fault of ours: by itself each shows whether it is its own
+                    if len(some) == 1:
+                        tell([Overloaded(_NO_MEMORY) if isinstance(error, MemoryError) else error])
+                    else:
+                        left = [[request] for request in some[len(some) - len(group) :]]
         finally:
             while group:
                 group.popleft().cancel()  # where the event loop ends meanwhile, nobody may wait for ever

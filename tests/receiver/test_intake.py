@@ -228,3 +228,26 @@ async def test_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(TypeError):
             await door.traces(GOOD, "protobuf", "grpc")
     await door.traces(GOOD, "protobuf", "grpc")
+
+
+@pytest.mark.parametrize(("fault", "told"), [(MemoryError, Overloaded), (ZeroDivisionError, ZeroDivisionError)])
+async def test_a_fault_is_only_its_own(
+    monkeypatch: pytest.MonkeyPatch, fault: type[Exception], told: type[Exception]
+) -> None:
+    """Of requests that are decoded together, an error that nobody thought of reaches the one that makes it; one for
+    whose decoding there is too little memory may come again."""
+
+    def decode(waiting: Sequence[Any], answer: Callable[[list[Any]], Any]) -> None:
+        if any(each.body == b"bad" for each in waiting):
+            raise fault
+        scanner.decode_together(waiting, answer)
+
+    writer = KeptSpans()
+    door = Intake(writer)
+    monkeypatch.setattr(intake, "decode_together", decode)
+    bodies = (GOOD, b"bad", GOOD)
+    answers = await asyncio.gather(*(door.traces(body, "protobuf", "grpc") for body in bodies), return_exceptions=True)
+
+    assert [isinstance(answer, Exception) for answer in answers] == [False, True, False]
+    assert type(answers[1]) is told
+    assert len(writer.tables) == 2
