@@ -17,19 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.retention import DAY_NS
 from tests.crash.victim import ATTEMPTS
+from tests.support import outdated
 from tests.support.spans import attempt, foreign, moved, table
 
-MODES = ("load", "tend", "prune", "backup", "migrate")
-STORE_KILLS = 10
+OUTDATED = {"promote": outdated.without_column, "version 1": outdated.of_version_1}
+MODES = ("load", "tend", "prune", "backup", "migrate", *OUTDATED)
+STORE_KILLS = 14
 """That one store survives."""
 STORES_AT_ONCE = 2
 LONG_AGO_NS = -2000 * DAY_NS
 REQUEST = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
-
+STORED, WAITING = (pa.concat_tables([moved(REQUEST, n) for n in numbers]) for numbers in (range(20), range(20, 40)))
+"""The spans of a store of an earlier version."""
 
 _adding = threading.Lock()
 
@@ -46,7 +51,7 @@ class Tally:
     """Acknowledged spans that are not there."""
     doubled: int = 0
     wrong: list[str] = field(default_factory=list)
-    """Relations that do not equal their definition."""
+    """Relations that do not equal their definition, and stores in which an attribute is not where it belongs."""
     backups: int = 0
     """Whole ones that were left, each opened and compared likewise."""
 
@@ -55,7 +60,8 @@ class Tally:
         return (
             f"{self.kills} kills ({self.busy} of them inside a checkpoint, prune, backup or migration), "
             f"{spans} spans acknowledged: "
-            f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations wrong; {self.backups} backups whole"
+            f"{self.lost} lost, {self.doubled} doubled, {len(self.wrong)} relations or stores wrong; "
+            f"{self.backups} backups whole"
         )
 
     def add(self, other: "Tally") -> None:
@@ -99,13 +105,17 @@ def _kill_often(
         # For pruning to find something, each time.
         store.commit([moved(REQUEST, 15 * 16**7 + n, by_ns=LONG_AGO_NS) for n in range(50)])
     for number in numbers:
-        said = _kill_one(path, 1 + number * 10_000, modes[number % len(modes)], chance.uniform(0.0, longest_s))
-        acks = {int(line.removeprefix("ack ")) for line in said if line.startswith("ack ")}
-        acknowledged |= acks
-        found = _examined(path, acknowledged, acks)
+        mode, after_s = modes[number % len(modes)], chance.uniform(0.0, longest_s)
+        if mode in OUTDATED:
+            found, said = _kill_migrating(path.parent / mode, mode, after_s)
+        else:
+            said = _kill_one(path, 1 + number * 10_000, mode, after_s)
+            acks = {int(line.removeprefix("ack ")) for line in said if line.startswith("ack ")}
+            acknowledged |= acks
+            found = _examined(path, acknowledged, acks)
+            found.requests = len(acks)
         found.kills = 1
         found.busy = [line for line in said if line in ("busy", "idle")][-1:] == ["busy"]
-        found.requests = len(acks)
         for backup in path.parent.glob("backup-*.duckdb"):
             _compare(backup, found)
             backup.unlink()
@@ -114,13 +124,39 @@ def _kill_often(
     shutil.rmtree(path.parent)
 
 
-def _kill_one(path: Path, first: int, mode: str, after_s: float) -> list[str]:
-    """Start a victim, kill it that long after its first acknowledgement, and return what it said."""
+def _kill_migrating(folder: Path, mode: str, after_s: float) -> tuple[Tally, list[str]]:
+    """Kill a victim that brings a store up to date; leave the store as it was then, for the next one.
+
+    Returns:
+        What is in a copy of the store, and what the victim said.
+    """
+    path, copy = folder / "store.duckdb", folder / "examined.duckdb"
+    if not folder.exists():
+        folder.mkdir()
+        OUTDATED[mode](outdated.beside(path), STORED, WAITING)
+        shutil.copyfile(outdated.beside(path), path)
+    said = _kill_one(path, 0, "outdated", after_s, begun="busy")
+    for suffix in ("", ".wal", ".blocks"):
+        if path.with_name(path.name + suffix).exists():
+            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+    tally = Tally()
+    with Store.open(copy) as store:
+        misplaced = outdated.misplaced(store)
+        tally.lost = store.commit([STORED, WAITING]).stored
+    if misplaced:
+        tally.wrong.append(f"{mode}: {misplaced} spans lack what they said, or say it twice")
+    _compare(copy, tally)
+    copy.unlink()
+    return tally, said
+
+
+def _kill_one(path: Path, first: int, mode: str, after_s: float, *, begun: str = "ack") -> list[str]:
+    """Start a victim, kill it that long after it said so, and return what it said."""
     command = [sys.executable, "-m", "tests.crash.victim", str(path), str(first), mode]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
         assert victim.stdout is not None
         said: list[str] = []
-        while not any(line.startswith("ack") for line in said):
+        while not any(line.startswith(begun) for line in said):
             line = victim.stdout.readline()
             if not line:
                 raise AssertionError(f"the victim ended by itself: {said}")

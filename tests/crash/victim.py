@@ -4,11 +4,13 @@
 
 Prints a line `ack NUMBER` for each acknowledged attempt, from FIRST on; `busy` when what MODE names begins, `idle` when
 it ends. MODE is `load`, or one of `tend`, `prune`, `backup`, which is then done again and again beside the load, or
-`migrate`: the store is opened again and again, each time with other definitions, and takes a request in between.
+`migrate`: the store is opened again and again, each time with other definitions, and takes a request in between. With
+`outdated` it is opened, and replaced by a copy of the earlier version's file beside it, again and again.
 """
 
 import asyncio
 import itertools
+import shutil
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from telemetry.store import backup, duck, relations, retention, writer
+from tests.support import outdated
 from tests.support.spans import T0, attempt, foreign, moved, table
 
 SENDERS = 6
@@ -36,6 +39,8 @@ async def main(path: Path, first: int, mode: str) -> None:
     some = table(*(attempt(n, samples=2) for n in range(1, ATTEMPTS + 1)), foreign(1, spans=3))
     if mode == "migrate":
         migrate(path, first, some)
+    if mode == "outdated":
+        migrate_outdated(path)
     store = duck.Store.open(path)
     door = writer.Writer(store)
     numbers = itertools.count(first)
@@ -63,6 +68,17 @@ def migrate(path: Path, first: int, some: pa.Table) -> None:
             say("idle")
             store.commit([moved(some, number, by_ns=number * 10**9)])
             say(f"ack {number}")
+
+
+def migrate_outdated(path: Path) -> None:
+    """Never returns. First opens what an earlier victim may have left half done."""
+    copy = path.with_name("copy.duckdb")
+    while True:
+        say("busy")
+        with duck.Store.open(path):
+            say("idle")
+        shutil.copyfile(outdated.beside(path), copy)
+        copy.replace(path)
 
 
 def again_and_again(store: duck.Store, mode: str) -> None:

@@ -5,17 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from telemetry import semconv
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
-from telemetry.store import relations
+from telemetry.store import opening, relations
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.opening import SCHEMA_VERSION
+from tests.support import outdated
 from tests.support.spans import attempt, foreign, table
 
 
@@ -239,30 +243,13 @@ def test_after_a_crash(path: Path, tmp_path: Path) -> None:
         assert stored_again == 0
 
 
-def test_version_1(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_1(path: Path) -> None:
     """What waits in a file of version 1, in tables of its own, is folded when the file is opened for writing.
 
     An attribute that became a column since then is moved there, too.
     """
-    rows, other = attempt(1, attributes={"mood": "happy"}), tmp_path / "other.duckdb"
-    for each, given in ((path, rows[:5]), (other, rows[5:])):
-        with Store.open(each) as store:
-            store.commit([table(given)], transport="grpc")
-    with duckdb.connect(str(path)) as older:
-        older.execute(f"attach '{other}' as other")
-        for side in relations.SIDES:
-            older.execute(f"drop table stored.journal_{side}")
-            older.execute(f"create table stored.spans_{side} as from other.stored.spans limit 0")
-            ledger = relations.definition("ledger")
-            older.execute(ledger.replace("create table ledger", f"create table stored.ledger_{side}"))
-        older.execute("insert into stored.spans_a from other.stored.spans limit 3")
-        older.execute("insert into stored.spans_b from other.stored.spans offset 3")
-        older.execute(
-            "insert into stored.ledger_a select minute_ns as at_ns, * exclude (minute_ns, lateness_mean_ms) "
-            "from other.stored.ingest"
-        )
-        older.execute("update stored.store set schema_version = 1, definitions = 'older'")
-    promote(monkeypatch, semconv.Column("mood", "text", "mood"))
+    rows = attempt(1)
+    outdated.of_version_1(path, table(rows[:5]), table(rows[5:]))
     with pytest.raises(SchemaMismatch):
         Store.open(path, read_only=True)
     for _ in range(2):
@@ -271,13 +258,64 @@ def test_version_1(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             checks = verify(store)
             stored_again = store.commit([store.query(f"select {store.readable_columns} from spans")]).stored
             attempts = store.query("select span_count from connections").to_pylist()
-            said = store.query("select distinct mood, attributes::json::varchar as attributes from spans").to_pylist()
+            said = store.query("select distinct network_type, attributes::json::varchar as others from spans")
 
         assert found.to_pylist()[0]["stored"] == len(rows)
         assert all(check.passed for check in checks), checks
         assert stored_again == 0
         assert attempts == [{"span_count": len(rows)}]
-        assert said == [{"mood": "happy", "attributes": None}]
+        assert said.to_pylist() == [{"network_type": "wifi", "others": None}]
+
+
+class Copied:
+    """A connection whose file is copied after each transaction: what a kill in that moment would leave."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, path: Path, left: list[Path]) -> None:
+        """
+        Args:
+            left: gets the copies.
+        """
+        self._connection = connection
+        self._path = path
+        self._left = left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
+        """Run a statement."""
+        done = self._connection.execute(statement, *arguments)
+        if statement == "commit":
+            copy = self._path.with_name(f"left-{len(self._left)}.duckdb")
+            for suffix in ("", ".wal"):
+                shutil.copyfile(f"{self._path}{suffix}", f"{copy}{suffix}")
+            self._left.append(copy)
+        return done
+
+
+@pytest.mark.parametrize(
+    ("make", "transactions"),
+    [(outdated.without_column, 2), (outdated.of_version_1, 3)],
+    ids=["column added", "version 1"],
+)
+def test_killed_while_brought_up_to_date(
+    path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path, pa.Table, pa.Table], None], transactions: int
+) -> None:
+    """After a kill between any two steps the file opens, and has each span once, with its attribute in one place."""
+    stored, waiting, left = table(attempt(1), foreign(1)), table(attempt(2)), list[Path]()
+    make(path, stored, waiting)
+    prepare = opening.prepare
+    with monkeypatch.context() as copied:
+        copied.setattr(opening, "prepare", lambda made, at, **options: prepare(Copied(made, at, left), at, **options))
+        Store.open(path).close()
+    for copy in left:
+        with Store.open(copy) as store:
+            spans, misplaced, checks = store.info()["spans"], outdated.misplaced(store), verify(store)
+            stored_again = store.commit([stored, waiting]).stored
+
+        assert (spans, misplaced, stored_again) == (stored.num_rows + waiting.num_rows, 0, 0), copy.name
+        assert all(check.passed for check in checks), checks
+    assert len(left) == transactions
 
 
 def test_many_rows(path: Path) -> None:
