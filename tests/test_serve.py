@@ -2,15 +2,19 @@
 
 import asyncio
 import base64
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +31,9 @@ from telemetry.cli.running import sites
 from telemetry.errors import ExitCode, ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
 from telemetry.serve import Doors, listening, serving
 from telemetry.source import Server, notice_path, opened, otlp_endpoint, serving_url
+from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from tests.support import traffic
 from tests.support.hooks import hook
 from tests.support.spans import T0, attempt, table
 
@@ -301,6 +307,108 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
     found = telemetry("report", "recent", "--store", str(path), "--format", "json", *_options(RANGE))
 
     assert len(json.loads(found.stdout)) == 5
+
+
+class Senders:
+    """Threads that send to one server after another: each sends its request again until it is acknowledged.
+
+    After a kill each also sends the one before again, as if that answer had been lost, too.
+    """
+
+    SPANS = 20
+    """In a request."""
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.interrupted = 0
+        """Requests of which nobody knows whether they are stored."""
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._no_server: dict[str, str] = {}
+        self._notice = self._no_server
+        self._ended = False
+
+    def send_to(self, notice: dict[str, str], until: int) -> None:
+        """Have all send there; returns once so many more requests are acknowledged."""
+        with self._changed:
+            until += self.acknowledged
+            self._notice = notice
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self.acknowledged >= until, 60)
+
+    def end(self) -> None:
+        """Have each end with its next acknowledgement."""
+        self._ended = True
+
+    def over_http(self) -> None:
+        """Send as one sender of OTLP/HTTP does."""
+        headers = {"content-type": "application/x-protobuf"}
+        with httpx.Client(headers=headers, trust_env=False, timeout=30) as client:
+
+            def send(notice: dict[str, str], body: bytes) -> None:
+                client.post(f"{notice['otlp_http']}/v1/traces", content=body).raise_for_status()
+
+            self._keep_sending(send, httpx.TransportError)
+
+    def over_grpc(self) -> None:
+        """Send as one sender of OTLP/gRPC does."""
+
+        def send(notice: dict[str, str], body: bytes) -> None:
+            with grpc.insecure_channel(notice["otlp_grpc"].removeprefix("http://")) as channel:
+                channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(body, timeout=30)
+
+        self._keep_sending(send, grpc.RpcError)
+
+    def _keep_sending(self, send: Callable[[dict[str, str], bytes], None], lost: type[Exception]) -> None:
+        left, last = self._no_server, b""
+        while not self._ended:
+            bodies = [traffic.own(self.SPANS, next(self._numbers) * self.SPANS).SerializeToString()]
+            while bodies:
+                notice = self._other_than(left)
+                try:
+                    send(notice, bodies[0])
+                    last = bodies.pop(0)
+                except lost:
+                    left = notice
+                    self.interrupted += 1
+                    bodies.insert(0, last)
+            with self._changed:
+                self.acknowledged += 1
+                self._changed.notify_all()
+
+    def _other_than(self, left: dict[str, str]) -> dict[str, str]:
+        """Wait for another server than the one that was killed."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._notice is not left, 60)
+            return self._notice
+
+
+def test_kill_9_under_load(tmp_path: Path) -> None:
+    """Killed while others send, and started again: what they send until it is acknowledged is there exactly once."""
+    path, senders, chance = tmp_path / "store.duckdb", Senders(), random.Random(5)
+
+    with ThreadPoolExecutor(6) as threads:
+        sending = [threads.submit(way) for way in (senders.over_http, senders.over_grpc) * 3]
+        for last in (False, False, True):
+            with serve_process(path) as (process, notice):
+                senders.send_to(notice, chance.randint(20, 100))
+                if last:
+                    senders.end()
+                    wait(sending)
+                    process.send_signal(signal.SIGTERM)
+                else:
+                    process.kill()
+                process.communicate(timeout=30)
+    for sender in sending:
+        sender.result()
+    with Store.open(path) as store:
+        [found] = store.query("select count(*) as n, count(distinct span_id) as ids from spans").to_pylist()
+        checks = verify(store)
+
+    expected = senders.acknowledged * senders.SPANS
+    assert senders.interrupted
+    assert found == {"n": expected, "ids": expected}
+    assert all(check.passed for check in checks), checks
 
 
 def test_the_largest_request_is_a_setting(tmp_path: Path) -> None:
