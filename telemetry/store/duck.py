@@ -699,12 +699,13 @@ class Store:
         """
         if self._broken:
             _log.warning("opening %s again after: %r", self.path, self._broken)
-            if not self._readers.closed:
-                self._disconnect()
-            try:
-                self._connect()
-            except StoreError as error:
-                raise _Failed(error.message) from error
+            with self._readers.awaiting():
+                if not self._readers.closed:
+                    self._disconnect()
+                try:
+                    self._connect()
+                except StoreError as error:
+                    raise _Failed(error.message) from error
         self._check_usable()
 
     def _check_usable(self) -> None:

@@ -24,6 +24,10 @@ MOST_TRIES: Final = 12
 """Of a commit or a fold that finds too little memory, each with a query less: pages ask two at once ..."""
 AGAIN_S: Final = 0.05
 """... and one that is about to begin cannot be stopped yet."""
+OPENING_PATIENCE_S: Final = 10.0
+"""How long a query waits while the file is opened again; that follows each commit while the disk is full."""
+ENDING_PATIENCE_S: Final = 1.0
+"""How long those that run may take to end before that; then they are cancelled."""
 
 Answer = TypeVar("Answer")
 
@@ -42,7 +46,8 @@ class Readers:
         self._path = path
         self._reading: set[Reader] = set()
         self._idle: list[Reader] = []
-        self._changing = threading.Lock()
+        self._changing = threading.Condition(threading.Lock())
+        self._reopening = False
         self._short_until_s = 0.0
         """By the monotonic clock."""
 
@@ -53,8 +58,9 @@ class Readers:
             root: of the file, for making others.
             tail: what waits.
         """
-        self._root, self._tail = root, tail
-        self.closed = False
+        with self._changing:
+            self._root, self._tail = root, tail
+            self.closed = False
 
     def close(self) -> None:
         """Hand out none any more, and end those that read; returns when they have."""
@@ -68,6 +74,19 @@ class Readers:
             reader.close()
 
     @contextlib.contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """Have new queries wait in the block, which opens the file again, and those that run end before it."""
+        try:
+            with self._changing:
+                self._reopening = True
+                self._changing.wait_for(lambda: not self._reading, ENDING_PATIENCE_S)
+            yield
+        finally:
+            with self._changing:
+                self._reopening = False
+                self._changing.notify_all()
+
+    @contextlib.contextmanager
     def reader(self) -> Iterator[Reader]:
         """One of them, which another thread may cancel; all its queries see what was committed before the first.
 
@@ -75,6 +94,7 @@ class Readers:
             StoreError: the file is closed.
         """
         with self._changing:
+            self._changing.wait_for(lambda: not self._reopening, OPENING_PATIENCE_S)
             if self.closed:
                 raise StoreError(f"{self._path} is closed")
             reader = self._idle.pop() if self._idle else Reader(self._root.cursor(), self._snapshot)
@@ -85,6 +105,7 @@ class Readers:
             reader.end()
             with self._changing:
                 self._reading.discard(reader)
+                self._changing.notify_all()
                 keep = reader.reusable and not self.closed and len(self._idle) < MOST_IDLE
                 if keep:
                     self._idle.append(reader)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -13,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import grpc
+import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from google.protobuf import json_format
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from telemetry.errors import Overloaded, StoreError
 from telemetry.store import duck, journal
@@ -29,7 +34,11 @@ from telemetry.store.recent import Recent
 from telemetry.store.retention import Retention
 from telemetry.store.tail import Tail
 from telemetry.store.writer import Writer
+from tests.receiver.test_grpc import EXPORT
+from tests.support import traffic
+from tests.support.otlp import Request, to_json
 from tests.support.spans import attempt, moved, table
+from tests.test_serve import serve_process
 
 pytestmark = pytest.mark.real
 SOME = table(*(attempt(n) for n in range(1, 101)))
@@ -126,6 +135,76 @@ def test_full_disk_while_opening(small_disk: Path) -> None:
         assert all(check.passed for check in verify(store))
 
 
+def test_full_disk_through_the_doors(small_disk: Path) -> None:
+    """A server whose disk is full asks senders to come again, and answers its pages; with room all is taken, once."""
+    path, bodies = small_disk / "s.duckdb", [traffic.foreign(20, first) for first in range(0, 120, 20)]
+
+    with serve_process(path) as (process, notice):
+        ways = [
+            functools.partial(over_http, notice, "x-protobuf"),
+            functools.partial(over_http, notice, "json"),
+            functools.partial(over_grpc, notice),
+        ]
+        before = [send(body) for send, body in zip(ways, bodies[:3], strict=True)]
+        ballast = fill(small_disk)
+        refused = [send(body) for send, body in zip(ways * 2, bodies[3:] * 2, strict=True)]
+        pages = [
+            httpx.get(f"{notice['url']}{page}", trust_env=False, timeout=30).status_code
+            for page in ("/", "/api/reports/ingest_health?since=2026-01-01", "/api/store", "/metrics")
+        ]
+        ballast.unlink()
+        again = [send(body) for send, body in zip(ways, bodies[3:], strict=True)]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    with Store.open(path) as store:
+        [found] = store.query("select count(*) as n, count(distinct span_id) as ids from spans").to_pylist()
+        checks = verify(store)
+
+    assert before == again == [None] * 3
+    for how, status, retry_s in filter(None, refused):
+        assert (how, status.code, 0 < retry_s < 10) == (how, code_pb2.UNAVAILABLE, True)
+        assert "full" in status.message
+    assert [how for how, _, _ in filter(None, refused)] == ["503 x-protobuf", "503 json", "UNAVAILABLE"] * 2
+    assert pages == [200] * 4
+    assert found == {"n": 120, "ids": 120}
+    assert all(check.passed for check in checks), checks
+
+
+Refused = tuple[str, status_pb2.Status, int]
+"""The transport's own code, the status, and after how many seconds to come again."""
+
+
+def over_http(notice: dict[str, str], encoding: str, body: Request) -> Refused | None:
+    """Send once."""
+    is_json = encoding == "json"
+    answer = httpx.post(
+        f"{notice['otlp_http']}/v1/traces",
+        content=to_json(body) if is_json else body.SerializeToString(),
+        headers={"content-type": f"application/{encoding}"},
+        trust_env=False,
+        timeout=30,
+    )
+    if answer.status_code == 200:
+        return None
+    parse = json_format.Parse if is_json else lambda text, status: status.FromString(text)
+    said = f"{answer.status_code} {answer.headers['content-type'].removeprefix('application/')}"
+    return said, parse(answer.content, status_pb2.Status()), int(answer.headers["retry-after"])
+
+
+def over_grpc(notice: dict[str, str], body: Request) -> Refused | None:
+    """Send once."""
+    with grpc.insecure_channel(notice["otlp_grpc"].removeprefix("http://")) as channel:
+        try:
+            channel.unary_unary(EXPORT)(body.SerializeToString(), timeout=30)
+        except grpc.RpcError as error:
+            told = dict(error.trailing_metadata())
+            retry = error_details_pb2.RetryInfo.FromString(told["google.rpc.retryinfo-bin"])
+            status = status_pb2.Status.FromString(told["grpc-status-details-bin"])
+            assert status.details[0].Unpack(error_details_pb2.RetryInfo())
+            return error.code().name, status, retry.retry_delay.seconds
+    return None
+
+
 def test_full_disk_of_a_backup(small_disk: Path, tmp_path: Path) -> None:
     """A backup that finds no room leaves neither itself nor a part of it."""
     with Store.open(tmp_path / "s.duckdb") as store:
@@ -138,7 +217,7 @@ def test_full_disk_of_a_backup(small_disk: Path, tmp_path: Path) -> None:
 
 
 def test_read_only_disk(small_disk: Path) -> None:
-    """A store on a read-only disk can be read, and says why it cannot be written."""
+    """A store on a read-only disk can be read, says why it cannot be written, and can be when the disk can."""
     with Store.open(small_disk / "s.duckdb") as store:
         store.commit([SOME])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
@@ -146,6 +225,14 @@ def test_read_only_disk(small_disk: Path) -> None:
         Store.open(small_disk / "s.duckdb")
     with Store.open(small_disk / "s.duckdb", read_only=True) as store:
         assert store.info()["connections"] == 100
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with Store.open(small_disk / "s.duckdb") as store:
+        committed = store.commit([SOME, moved(SOME, 1)])
+        store.tend(now=True)
+
+        assert (committed.duplicates, committed.stored) == (SOME.num_rows, SOME.num_rows)
+        assert store.info()["connections"] == 200
+        assert all(check.passed for check in verify(store))
 
 
 def test_clock_jumps(tmp_path: Path) -> None:
@@ -223,6 +310,55 @@ def test_opened_again_while_queries_are_held_back(tmp_path: Path) -> None:
         assert committed.stored == SOME.num_rows
         assert refusal is None or "cancelled" in str(refusal)
         assert store.info()["connections"] == 200
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_queries_wait_while_opened_again(tmp_path: Path, fails: bool) -> None:
+    """A query that comes while the file is opened again is answered afterwards; where that fails, it is refused."""
+
+    class Held(Store):
+        begun, go_on = threading.Event(), threading.Event()
+
+        def _connect(self) -> None:
+            if self._broken:
+                self.begun.set()
+                self.go_on.wait()
+                if fails:
+                    raise StoreError("no room")
+            super()._connect()
+
+    with Held.open(tmp_path / "s.duckdb") as store, ThreadPoolExecutor(2) as threads:
+        store.commit([SOME])
+        store._broken = MemoryError()
+        committing = threads.submit(store.commit, [moved(SOME, 1)])
+        store.begun.wait()
+        asking = threads.submit(store.query, "select count(*) as n from connections")
+        wait([asking], 0.2)  # in which it would be refused
+        store.go_on.set()
+        refused = committing.exception() is not None
+        if fails:
+            with pytest.raises(StoreError, match="is closed"):
+                asking.result()
+        else:
+            assert asking.result().to_pylist()[0]["n"] in (100, 200)
+
+    assert refused == fails
+
+
+def test_queries_end_before_it_is_opened_again(tmp_path: Path) -> None:
+    """A request that asks while the file must be opened again has all its answers first."""
+    with Store.open(tmp_path / "s.duckdb") as store, ThreadPoolExecutor(1) as threads:
+        store.commit([SOME])
+        with store.reader() as reader:
+            reader.query("from connections")
+            store._broken = MemoryError()
+            committing = threads.submit(store.commit, [moved(SOME, 1)])
+            wait([committing], 0.2)  # in which the request would be cancelled
+            answer = reader.query("select count(*) as n from connections").to_pylist()
+        committed = committing.result()
+
+    assert answer == [{"n": 100}]
+    assert committed.stored == SOME.num_rows
 
 
 class Fault:
