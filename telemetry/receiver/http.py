@@ -328,6 +328,11 @@ def _timed(limits: Limits, tls: ssl.SSLContext | None) -> type[asyncio.Protocol]
                 self.transport.close()
 
         def send_400_response(self, msg: str) -> None:
+            if self.cycle:
+                self.cycle.disconnected = True  # what is still said of the request that breaks here has no place
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                self.transport.close()
+                return
             body = json.dumps({"code": code_pb2.INVALID_ARGUMENT, "message": "this is not HTTP/1.1"}).encode()
             headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
             headers.append((b"content-length", str(len(body)).encode()))

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 import math
 import struct
 from pathlib import Path
@@ -103,6 +104,41 @@ async def test_broken_framing(garbage: bytes) -> None:
     if answer:
         assert "message" in json.loads(answer.rpartition(b"\r\n\r\n")[2])
     assert after.startswith(b"HTTP/1.1 200")
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+REFUSED = HEAD.replace(b"application/x-protobuf", b"text/plain") + CHUNKED
+
+
+@pytest.mark.parametrize(
+    ("sent", "later", "expected"),
+    [
+        (HEAD + CHUNKED + b"1\r\n", None, b""),
+        (HEAD + CHUNKED + b"no size\r\n", b"", b"400"),
+        (REFUSED + b"no size\r\n", b"", b"400"),
+        (REFUSED, b"no size\r\n", b"415"),
+    ],
+    ids=["ends", "breaks", "breaks before its answer", "breaks after its answer"],
+)
+async def test_body_that_breaks(
+    sent: bytes, later: bytes | None, expected: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that ends or breaks is answered once at most, wherever that is found out, and is no error in our log."""
+    async with receiving(KeptSpans()) as ports, asyncio.timeout(10):
+        reader, sender = await asyncio.open_connection("127.0.0.1", ports.http)
+        sender.write(sent)
+        answer = b""
+        if later:
+            answer = await reader.readuntil(b"\r\n\r\n")
+            sender.write(later)
+        if later is None:
+            sender.write_eof()
+        answer += await reader.read()
+        sender.close()
+
+    assert answer[9:12] == expected
+    assert answer.count(b"HTTP/1.1 ") == bool(expected)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_length_larger_than_the_body() -> None:
