@@ -57,7 +57,9 @@ def serve_process(
     """`telemetry serve` in a process of its own, and where it listens."""
     command = [sys.executable, *program, "serve", "--store", str(store)]
     command += ["--grpc-port", "0", "--http-port", "0", "--pages-port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
         try:
             assert process.stderr
             assert process.stderr.readline().startswith("pages ")
