@@ -154,10 +154,11 @@ class Readers:
         (Measured, with 240 to 384 MB, a million spans and two to four such reports at once: one in twenty commits and
         up to all but two, and a third of the folds, failed.)
         """
+        alone = not self.turnstile.occupied
         try:
             return act()
         except duckdb.OutOfMemoryException:
-            if not self.turnstile.occupied:
+            if alone and not self.turnstile.occupied:
                 raise
         self._note_shortage()
         left = MOST_TRIES
@@ -167,10 +168,11 @@ class Readers:
                 if not self._end_longest():
                     time.sleep(AGAIN_S)
                 roll_back(connection)
+                alone = not self.turnstile.occupied  # or the last one may have ended just too late
                 try:
                     return act()
                 except duckdb.OutOfMemoryException:
-                    if not (self.turnstile.occupied and left > 1):
+                    if alone or left <= 1:
                         raise
 
     def _end_longest(self) -> bool:

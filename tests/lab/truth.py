@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
-from telemetry.receiver.otlp import decode_protobuf
+from telemetry.receiver.otlp_protobuf import decode_protobuf
 from telemetry.support.asking import ask
 from telemetry.support.rule import Certainty, Owner
 from telemetry.support.rules import decide

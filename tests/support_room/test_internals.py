@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.errors import DecodeError
-from telemetry.receiver.otlp import decode_json
+from telemetry.receiver.otlp_json import decode_json
 from telemetry.support import internals
 from telemetry.support.story import tell
 from tests.support.source import MemorySource
