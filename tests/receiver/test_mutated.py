@@ -129,7 +129,7 @@ def raw(address: str, request: bytes, ending: str = "answer", *, until: bytes = 
     """
     host, _, port = address.removeprefix("http://").partition(":")
     answer = b""
-    with suppress(ConnectionError, TimeoutError), socket.create_connection((host, int(port)), PATIENCE_S) as connection:
+    with suppress(OSError), socket.create_connection((host, int(port)), PATIENCE_S) as connection:
         connection.sendall(request)
         if ending == "half":
             connection.shutdown(socket.SHUT_WR)
