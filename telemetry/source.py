@@ -243,9 +243,7 @@ def opened(
         return
     from telemetry.store.duck import Store
 
-    if not path.exists():
-        raise StoreError(f"there is no store at {path}; `telemetry serve` makes one")
-    with Store.open(path, read_only=not writable) as store:
+    with Store.open(path, read_only=not writable, make=False) as store:
         yield File(store)
 
 

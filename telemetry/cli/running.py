@@ -163,8 +163,14 @@ def serve(
 
 
 _OF_RECEIVING: Final = (
-    *("grpc_port", "http_port", "origins", "max_body", "tls_client_ca"),
-    *("keep_days", "keep_in", "keep_bytes"),
+    "grpc_port",
+    "http_port",
+    "origins",
+    "max_body",
+    "tls_client_ca",
+    "keep_days",
+    "keep_in",
+    "keep_bytes",
 )
 
 

@@ -17,7 +17,7 @@ from telemetry.errors import PayloadTooLarge
 from telemetry.receiver import compiled
 
 MAX_PARTS: Final = 2_000_000
-"""An attribute is two parts, so a request of 64 MiB with attributes of usual size stays below.
+"""An attribute is two parts, so usual spans reach it at some 30 to 45 MB; Collectors send a few MB at once.
 As many empty events, the dearest, take 0.5 GB for a moment; one such request is decoded at a time."""
 MAX_REPEATED: Final = 50_000
 """Resources, or scopes, of one request: each is read into columns in Python. Collectors send 8,192 at most."""

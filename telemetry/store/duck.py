@@ -142,6 +142,7 @@ class Store:
         path: str | os.PathLike[str],
         *,
         read_only: bool = False,
+        make: bool = True,
         memory_limit_bytes: int | None = None,
         clock: Callable[[], int] = time.time_ns,
         remembered: int = GENERATION,
@@ -150,6 +151,7 @@ class Store:
         """Open the file, or make it.
 
         Args:
+            make: make it where it is not there; what is only read is never made.
             memory_limit_bytes: for ingest and queries together. None means half of the machine's memory.
             clock: nanoseconds UTC; dates the ledger.
             remembered: half of the spans among which duplicates are found, at least. On opening, the last ones in the
@@ -160,10 +162,10 @@ class Store:
         Raises:
             StoreLocked: another process, or another Store of this one, has it open.
             SchemaMismatch: it was written by a newer version, or by an older one and is only read.
-            StoreError: it is damaged, is no store, or cannot be written.
+            StoreError: it is damaged, is no store, cannot be written, or is not there and not to be made.
         """
         path = Path(path).expanduser().resolve()
-        if read_only and not path.exists():
+        if (read_only or not make) and not path.exists():
             raise StoreError(f"there is no store at {path}; `telemetry serve` makes one")
         if path in _open_paths:
             raise StoreLocked(f"{path} is open in this process already", path=str(path), pid=os.getpid())
