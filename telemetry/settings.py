@@ -72,9 +72,16 @@ def store_path(
 
 
 def tokens() -> tuple[str, ...]:
-    """What `TELEMETRY_TOKEN` holds: a server knows all of them, a client shows the first. Commas stand between."""
+    """What `TELEMETRY_TOKEN` holds: a server knows all of them, a client shows the first. Commas stand between.
+
+    Raises:
+        UsageError: one has characters that a header cannot carry.
+    """
     given = os.environ.get(TOKEN_VARIABLE, "")
-    return tuple(token.strip() for token in given.split(",") if token.strip())
+    found = tuple(token.strip() for token in given.split(",") if token.strip())
+    if not all(token.isascii() and token.isprintable() for token in found):
+        raise UsageError(f"a token in {TOKEN_VARIABLE} has characters that no header carries; use letters and digits")
+    return found
 
 
 def is_loopback(host: str) -> bool:
@@ -82,7 +89,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def data_folder(name: str) -> Path:

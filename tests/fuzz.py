@@ -3,10 +3,12 @@
 Every request must be decoded or refused with one of our errors, the readable and the compiled decoders must agree, none
 may take long, and memory must not grow. Some of those that are taken are stored and folded, too, and at the end the
 store must equal its definitions. The first that breaks a rule is printed, so that it can become a test, and the exit
-code is 1. A million take some fifteen minutes of one core.
+code is 1. Of one that does not end, the stack is printed after a minute; its seed makes it again.
+A million take some fifteen minutes of one core.
 """
 
 import base64
+import faulthandler
 import gzip
 import random
 import resource
@@ -33,6 +35,8 @@ Decoder = Callable[[bytes, int], Decoded]
 LIMITS = Limits(max_body_bytes=1_000_000)
 SLOW_S = 2.0
 """No request of this size may take longer; a usual one takes a millisecond."""
+HANG_S = 60
+"""Nor may a few together, folds among them: whatever does not end, and holds the interpreter or not, is ended then."""
 STORED = 20
 """One in so many that have spans is stored: a commit takes some ten times as long as a request."""
 GROWTH_MB = 300
@@ -206,7 +210,10 @@ def fuzz(count: int, seed: int, kept: Kept) -> int:
     settled_mb = 0
     attempt(b"")  # the first use of pyarrow imports pandas
     began = time.monotonic()
+    print(f"seed {seed}", file=sys.stderr, flush=True)
     for number in range(count):
+        if number % 100 == 0:
+            faulthandler.dump_traceback_later(HANG_S, exit=True)
         body = mutate(dice.choice(corpus), dice, corpus)
         before = time.process_time()
         try:
@@ -227,6 +234,7 @@ def fuzz(count: int, seed: int, kept: Kept) -> int:
             settled_mb = _peak_mb()
         if number % 20_000 == 0:
             print(f"{number:,} requests, {_peak_mb()} MB", file=sys.stderr, flush=True)
+    faulthandler.cancel_dump_traceback_later()
     grown_mb = _peak_mb() - settled_mb
     spans = kept.check()
     seconds = time.monotonic() - began

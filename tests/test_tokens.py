@@ -4,6 +4,8 @@ import hmac
 
 import pytest
 
+from telemetry import settings
+from telemetry.errors import UsageError
 from telemetry.tokens import Tokens
 
 
@@ -16,6 +18,16 @@ def test_any_of_them_is_known() -> None:
     assert tokens
     assert not Tokens(())
     assert not Tokens(()).know("")
+
+
+@pytest.mark.parametrize("given", ["zwei€", "one, t\two", "one,\udcff"])
+def test_tokens_that_nobody_could_show(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    """A token that no header carries is refused where it is set, and not repeated."""
+    monkeypatch.setenv(settings.TOKEN_VARIABLE, given)
+    with pytest.raises(UsageError, match="no header carries") as refused:
+        settings.tokens()
+
+    assert given not in refused.value.message
 
 
 def test_time_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ The thread does nothing else: what waits for the store on asyncio's own threads 
 """
 
 import asyncio
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, Literal, Protocol
 
 import pyarrow as pa
@@ -37,7 +39,10 @@ _Answer = asyncio.Future[Decoded | Exception]
 
 DECODE_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 """Of bodies that are decoded as one: some 15,000 spans, 50 ms. A larger body is decoded alone."""
-
+_HASHED_AT_ONCE_BYTES: Final = 1024 * 1024
+"""Of a body, on the event loop: half a millisecond."""
+_DIGEST_LETTERS: Final = 32
+"""128 bits, in hexadecimal."""
 
 _REASONS: Final = {
     DecodeError: "unreadable request",
@@ -57,8 +62,11 @@ _MAX_EXAMPLE: Final = 200
 class Writer(Protocol):
     """What stores spans: `telemetry.store.writer.Writer`."""
 
-    async def submit(self, table: pa.Table, transport: str) -> Any:
+    async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> Any:
         """Return when the spans are durable; raise Overloaded when they were not taken."""
+
+    def repeated(self, digest: str, transport: str) -> bool:
+        """Whether this request was taken before, all of it; if so, write down that it came again."""
 
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
         """Write down what was not taken."""
@@ -117,18 +125,34 @@ class Intake:
             PayloadTooLarge: it is too large when decoded.
             Overloaded: it cannot be stored now.
         """
+        with self._noting_who_leaves(transport, agent):
+            digest = await _digest(body, encoding)
+        if self._writer.repeated(digest, transport):
+            return traces_response(())
         with self.room.work(len(body)):
-            try:
+            with self._noting_who_leaves(transport, agent):
                 decoded = await self._decoded(Undecoded(body, encoding == "json", self._clock()))
-            except asyncio.CancelledError:  # over HTTP only by a stop
-                reason = "left before it was stored" if transport == "grpc" else broken_off().reason
-                self._writer.refuse(transport, reason, 0, _example(agent))
+            rejected = decoded.rejected
+            try:
+                if decoded.table.num_rows:
+                    await self._writer.submit(decoded.table, transport, None if rejected else digest)
+            except Overloaded:
+                rejected = ()  # all of it comes again
                 raise
-            for rejection in decoded.rejected:
-                self._writer.refuse(transport, rejection.reason, rejection.count, _example(agent, rejection.example))
-            if decoded.table.num_rows:
-                await self._writer.submit(decoded.table, transport)
-        return traces_response(decoded.rejected)
+            finally:
+                for one in rejected:
+                    self._writer.refuse(transport, one.reason, one.count, _example(agent, one.example))
+        return traces_response(rejected)
+
+    @contextmanager
+    def _noting_who_leaves(self, transport: Transport, agent: str | None) -> Iterator[None]:
+        """Before the store has the spans; over HTTP only a stop breaks off."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            reason = "left before it was stored" if transport == "grpc" else broken_off().reason
+            self._writer.refuse(transport, reason, 0, _example(agent))
+            raise
 
     async def not_kept(
         self,
@@ -145,6 +169,7 @@ class Intake:
 
         Raises:
             DecodeError: the body is unreadable.
+            Overloaded: it cannot be decoded now.
         """
         with self.room.work(len(body)):
             async with self._thread:
@@ -152,7 +177,10 @@ class Intake:
                     self._executor, not_kept_response, signal, body, encoding
                 )
                 await ended(work)
-        response, count = work.result()
+        try:
+            response, count = work.result()
+        except MemoryError as error:
+            raise Overloaded(_NO_MEMORY) from error
         if count:
             self._writer.refuse(transport, f"{signal} are not kept", count, _example(agent))
         return response
@@ -229,6 +257,16 @@ class Intake:
         """
         reason = error.reason if isinstance(error, Refusal) else _REASONS.get(type(error), "internal error")
         self._writer.refuse(transport, reason, 0, _example(agent, str(error)))
+
+
+async def _digest(body: bytes, encoding: Encoding) -> str:
+    """By which a request is known when it comes again. What is JSON might be protobuf, too, so that counts as well."""
+    digest = hashlib.sha256(encoding.encode())
+    for start in range(0, len(body), _HASHED_AT_ONCE_BYTES):
+        if start:
+            await asyncio.sleep(0)
+        digest.update(memoryview(body)[start : start + _HASHED_AT_ONCE_BYTES])
+    return digest.hexdigest()[:_DIGEST_LETTERS]
 
 
 def _example(agent: str | None, text: str | None = None) -> str | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -26,7 +26,7 @@ from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.readers import Readers
 from telemetry.store.reading import Reader, in_doubt, short_of_memory
-from telemetry.store.recent import GENERATION, hashed
+from telemetry.store.recent import GENERATION, REQUESTS, hashed
 from telemetry.store.statements import execute, registered, roll_back
 from telemetry.store.tail import Tail
 from telemetry.store.texts import Texts
@@ -77,6 +77,16 @@ class Committed:
     stored: int
     duplicates: int
     """Spans that were there already, or twice in the commit; dropped."""
+
+
+class Request(NamedTuple):
+    """What arrived together."""
+
+    spans: pa.Table
+    transport: str
+    """For the ledger."""
+    digest: str | None = None
+    """By which it is known when it comes again; None where it is not to be."""
 
 
 class _Busy(StoreError):
@@ -189,16 +199,16 @@ class Store:
             DecodeError: a table holds what no span can.
             StoreError: nothing of them was stored: the disk is full, say.
         """
-        each = self.commit_each([(table, transport) for table in tables], exact=exact)
+        each = self.commit_each([Request(table, transport) for table in tables], exact=exact)
         return Committed(sum(one.stored for one in each), sum(one.duplicates for one in each))
 
     def commit_each(
-        self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None, *, exact: bool = False
+        self, requests: Sequence[Request], noted: Ledger | None = None, *, exact: bool = False
     ) -> list[Committed]:
-        """Store several requests, each with its transport, and what was refused, in one transaction.
+        """Store several requests, and what else is to be written down, in one transaction.
 
         Args:
-            refused: empty once it is written down, even where the commit fails afterwards.
+            noted: empty once it is written down, even where the commit fails afterwards.
 
         Raises: as `commit`.
         """
@@ -208,7 +218,7 @@ class Store:
         with self._writing:
             self._check_usable()
             try:
-                ledger = Ledger() if refused is None else refused
+                ledger = Ledger() if noted is None else noted
                 return self._readers.fed(self._writer, lambda: self._commit(requests, ledger, exact))
             except duckdb.FatalException as error:
                 self._broken = error
@@ -253,35 +263,46 @@ class Store:
         ledger.refuse(transport, reason, count, example)
         self.commit_each([], ledger)
 
-    def _commit(self, requests: Sequence[tuple[pa.Table, str]], ledger: Ledger, exact: bool) -> list[Committed]:
+    def _commit(self, requests: Sequence[Request], ledger: Ledger, exact: bool) -> list[Committed]:
         source = self._tail.sources["spans"]
-        spans = joined([source.checked(table) for table, _ in requests] or [source.schema.empty_table()])
+        spans = joined([source.checked(request.spans) for request in requests] or [source.schema.empty_table()])
         self._texts.check(spans)
         hashes = hashed(spans["trace_id"], spans["span_id"])
         keep = self._duplicates.unseen(spans, hashes, exact=exact)
-        entries, each, start = Ledger(), [], 0
-        for table, transport in requests:
-            kept = pa.array(keep[start : start + table.num_rows])
-            rest = spans.select(["end_ns", "received_ns"]).slice(start, table.num_rows).filter(kept)
-            each.append(Committed(rest.num_rows, table.num_rows - rest.num_rows))
-            entries.accept(transport, rest, each[-1].duplicates)
-            start += table.num_rows
+        entries, each, taken, start = Ledger(), [], dict[str, int](), 0
+        for request in requests:
+            rows = request.spans.num_rows
+            kept = pa.array(keep[start : start + rows])
+            rest = spans.select(["end_ns", "received_ns"]).slice(start, rows).filter(kept)
+            each.append(Committed(rest.num_rows, rows - rest.num_rows))
+            entries.accept(request.transport, rest, each[-1].duplicates)
+            if request.digest:
+                taken[request.digest] = rows
+            start += rows
         entries.add(ledger)
         arrived = {"ledger": entries.table(self._clock())} if len(entries) else {}
+        if taken:
+            columns = [pa.array(taken.keys(), pa.string()), pa.array(taken.values(), pa.int64())]
+            arrived["requests"] = pa.table(columns, schema=self._tail.sources["requests"].schema)
         if keep.any():
             arrived["spans"] = spans = spans if keep.all() else spans.filter(pa.array(keep))
         if not arrived:
             return each
         # One row of the journal for each source, in one transaction; then the same for those who read.
         batches = [part for source, table in arrived.items() for part in (source, packed(table))]
-        rows = ", ".join("(?, ?)" for _ in arrived)
+        places = ", ".join("(?, ?)" for _ in arrived)
         with self._mirrored():
-            execute(self._writer, f"insert into stored.journal_{self._side} values {rows}", batches)
+            execute(self._writer, f"insert into stored.journal_{self._side} values {places}", batches)
             ledger.clear()
             self._tail.add(self._side, arrived)
             if keep.any():
                 self._duplicates.add(hashes[keep], pc.min(spans["received_ns"]).as_py())
+            self._duplicates.requests.add(taken)
         return each
+
+    def taken(self, digest: str) -> int | None:
+        """How many spans a request has that was taken lately, all of it; None where it was not."""
+        return self._duplicates.requests.spans(digest)
 
     @contextlib.contextmanager
     def _mirrored(self) -> Iterator[None]:
@@ -465,19 +486,21 @@ class Store:
 
     def _fold(self, connection: duckdb.DuckDBPyConnection, side: str, all: bool) -> None:
         """Store what waits of a journal that receives nothing, merge what it says, and empty it."""
-        spans, ledger = (self._tail.waiting(source, (side,)) for source in relations.SOURCES)
+        spans, ledger, requests = (self._tail.waiting(source, (side,)) for source in relations.SOURCES)
         if not spans.num_rows and not ledger.num_rows:
             return
         whole = spans.num_rows // FOLD_ROWS * FOLD_ROWS
         rest = spans.slice(spans.num_rows if all or not whole else whole)
         spans = spans.slice(0, spans.num_rows - rest.num_rows)
         with (
-            registered(connection, waiting_spans=spans, waiting_ledger=ledger),
+            registered(connection, waiting_spans=spans, waiting_ledger=ledger, waiting_requests=requests),
             self.transaction(connection, folded=side, rest=rest),
         ):
             for relation in relations.MERGED:
                 for statement in relation.fold:
                     execute(connection, statement)
+            for statement in relations.remember_requests(REQUESTS) if requests.num_rows else ():
+                execute(connection, statement)
             for start in range(0, spans.num_rows, FOLD_ROWS):
                 # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
                 with registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):

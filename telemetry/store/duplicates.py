@@ -1,4 +1,7 @@
-"""Tell which spans are stored already: the sieve of `recent` finds suspects, and these are looked up in the file."""
+"""Tell which spans are stored already: the sieve of `recent` finds suspects, and these are looked up in the file.
+
+A request that was taken whole is known by its digest, without its spans.
+"""
 
 import duckdb
 import numpy as np
@@ -6,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from telemetry.store.recent import NEVER_NS, Hashes, Recent, hashed
+from telemetry.store.recent import NEVER_NS, REQUESTS, Hashes, Recent, RecentRequests, hashed
 from telemetry.store.statements import execute, registered
 from telemetry.store.tail import Tail
 
@@ -24,10 +27,11 @@ class Duplicates:
         self._tail = tail
         self._remembered = remembered
         self._recent = Recent(remembered)
+        self.requests = RecentRequests()
 
     def remember(self) -> None:
-        """Add the spans that arrived last in the file, and those that wait: senders repeat what a crash left without
-        an answer."""
+        """Add what arrived last in the file, and what waits: senders repeat what a crash left without an answer."""
+        self._remember_requests()
         # By the order of arrival: clocks jump.
         with registered(self._connection, waiting_spans=self._tail.waiting("spans")):
             found = self._connection.sql(
@@ -42,6 +46,15 @@ class Duplicates:
                 received = min(received, pc.min(batch["received_ns"]).as_py())
         if hashes:
             self.add(np.concatenate(hashes), received)
+
+    def _remember_requests(self) -> None:
+        with registered(self._connection, waiting_requests=self._tail.waiting("requests")):
+            known = self._connection.execute(
+                "from stored.requests where rowid > (select max(rowid) from stored.requests) - $most "
+                "union all from waiting_requests",
+                {"most": REQUESTS},
+            ).fetchall()
+        self.requests.add(dict(known))
 
     def add(self, hashes: Hashes, arrived_ns: int) -> None:
         """Remember spans that are stored now.

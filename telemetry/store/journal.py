@@ -30,7 +30,7 @@ _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 class Source:
-    """What the definition of `spans` or of `ledger` says of its columns."""
+    """What the definition of one of `relations.SOURCES` says of its columns."""
 
     def __init__(self, name: str) -> None:
         self.schema = pa.schema([(column, _TYPES[kind]) for column, kind in relations.columns(name)])

@@ -82,7 +82,11 @@ class Ledger:
 
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None) -> None:
         """Add spans, or a whole request, that were not taken."""
-        self._refuse(transport, reason, _Row(requests=1, rejected=rejected, example=example))
+        self._add(transport, reason, _Row(requests=1, rejected=rejected, example=example))
+
+    def repeat(self, transport: str, duplicates: int) -> None:
+        """Add a request that was taken before."""
+        self._add(transport, ACCEPTED, _Row(requests=1, duplicates=duplicates))
 
     def table(self, at_ns: int) -> pa.Table:
         """The rows.
@@ -98,18 +102,19 @@ class Ledger:
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def add(self, other: "Ledger") -> None:
-        """Add the refusals that `other` holds."""
+        """Add the refusals and repetitions that `other` holds."""
         for (transport, reason), row in other._rows.items():
-            self._refuse(transport, reason, row)
+            self._add(transport, reason, row)
 
     def clear(self) -> None:
         """Hold nothing any more."""
         self._rows.clear()
 
-    def _refuse(self, transport: str, reason: str, more: _Row) -> None:
-        full = len(self._rows) >= MAX_REASONS and (transport, reason) not in self._rows
+    def _add(self, transport: str, reason: str, more: _Row) -> None:
+        full = len(self._rows) >= MAX_REASONS and reason != ACCEPTED and (transport, reason) not in self._rows
         row = self._row(transport, "other" if full else reason)
         row.requests += more.requests
+        row.duplicates += more.duplicates
         row.rejected += more.rejected
         row.example = row.example or more.example
 

@@ -18,8 +18,9 @@ from telemetry.store.journal import Source, packed
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 2
-"""Raised when the tables of `stored` change in a way that older versions of telemetry would misread."""
+SCHEMA_VERSION: Final = 3
+"""Raised when the tables of `stored` change in a way that older versions of telemetry would misread: 2 has journals
+where 1 has tables of what waits, 3 remembers requests."""
 SPILLED: Final = 4.0
 """Times the memory: so much may be in the temporary folder, of queries that need more ..."""
 SPILLED_SHARE: Final = 0.5
@@ -112,11 +113,13 @@ def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: boo
     _renew(connection, rows_differ=rows_differ)
     if found == 1:
         _empty_inboxes(connection)
+    if found < 3:
+        _add_requests(connection)
 
 
 def _make(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("begin")
-    for statement in relations.tables():
+    for statement in (*relations.tables(), relations.requests()):
         connection.execute(statement)
     connection.execute("create table stored.store (schema_version bigint, created_ns bigint, definitions varchar)")
     connection.execute(
@@ -152,7 +155,7 @@ def _add_columns(connection: duckdb.DuckDBPyConnection, version: int) -> None:
     else:
         for name, kind in added:
             connection.execute(f"alter table stored.spans add column {name} {kind}")
-    if promoted and version == SCHEMA_VERSION:
+    if promoted and version > 1:
         _promote_waiting(connection, promotion.values(promoted, "varchar"))
     connection.execute("commit")
 
@@ -230,13 +233,21 @@ def _empty_inboxes(connection: duckdb.DuckDBPyConnection) -> None:
         for statement in relation.fold:
             connection.execute(statement)
     connection.execute("insert into stored.spans by name from waiting_spans")
-    for source in relations.SOURCES:
+    for source in ("spans", "ledger"):
         connection.execute(f"drop table waiting_{source}")
         for side in relations.SIDES:
             connection.execute(f"drop table stored.{source}_{side}")
     for side in relations.SIDES:
         connection.execute(relations.journal(side))
-    connection.execute("update stored.store set schema_version = ?", [SCHEMA_VERSION])
+    connection.execute("update stored.store set schema_version = 2")
+    connection.execute("commit")
+
+
+def _add_requests(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a file of version 2 remember requests."""
+    connection.execute("begin")
+    connection.execute(relations.requests())
+    connection.execute("update stored.store set schema_version = 3")
     connection.execute("commit")
 
 

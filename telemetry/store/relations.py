@@ -9,6 +9,7 @@ would be slow, so the store keeps rows that are computed already, and four schem
   `stored.connections` and `stored.steps`, the rows of `stored.sessions` and `stored.episodes` that this changes are
   made anew (`grouped.py`), and the journal is emptied, in one transaction. The ledger of requests goes the same way,
   into `stored.ingest`. Only after a crash is a journal read.
+  `stored.requests` has the digests of the requests that were taken last.
   `stored.ids` says when the attempt began that an id names: in the order of the ids' hashes, so that one is found in
   20 million by reading one row group. Folds append to `stored.ids_recent`, until so many are there that sorting pays.
 - `tail`: the rows of attempts that waiting spans touch, complete, in memory. The first query after a commit brings it
@@ -38,7 +39,7 @@ from telemetry.store.grouped import Grouped, merge
 
 SIDES: Final = ("a", "b")
 """Two journals, so that a fold can drop one while spans arrive in the other."""
-SOURCES: Final = ("spans", "ledger")
+SOURCES: Final = ("spans", "ledger", "requests")
 """What arrives. A connection reads what waits of it as `waiting_<name>`, an Arrow table."""
 
 _AGGREGATE = re.compile(
@@ -374,6 +375,19 @@ def spans() -> str:
     return definition("spans").replace("create table spans (", "create table stored.spans (")
 
 
+def requests() -> str:
+    """The statement that makes the table of requests that were taken."""
+    return definition("requests").replace("create table requests (", "create table stored.requests (")
+
+
+def remember_requests(most: int) -> list[str]:
+    """Statements that add the requests that wait, and forget all but the last ones."""
+    return [
+        "insert into stored.requests from waiting_requests",
+        f"delete from stored.requests where rowid <= (select max(rowid) from stored.requests) - {most}",
+    ]
+
+
 def journal(side: str) -> str:
     """The statement that makes one journal."""
     return f"create table stored.journal_{side} (source varchar not null, batch blob not null)"
@@ -394,7 +408,7 @@ def fingerprint() -> str:
 
 
 def columns(name: str) -> list[tuple[str, str]]:
-    """Name and type of the columns of `spans` or `ledger`, in the order of its definition."""
+    """Name and type of the columns of one of `SOURCES`, in the order of its definition."""
     return re.findall(r"^  (\w+) (\w+)", definition(name), re.MULTILINE)
 
 

@@ -18,7 +18,7 @@ from telemetry import traces
 from telemetry.errors import DecodeError, PayloadTooLarge, StoreError
 from telemetry.receiver.otlp import MAX_TIME_NS, SPANS_SCHEMA, Rejection, Row
 from telemetry.receiver.otlp_json import decode_json
-from telemetry.store.duck import Store
+from telemetry.store.duck import Request, Store
 from telemetry.store.ledger import Ledger
 from telemetry.store.retention import DAY_NS
 
@@ -172,7 +172,7 @@ def _stored(store: Store, moved: Moved, spans: pa.Table, rejected: Sequence[Reje
         ledger.refuse("import", one.reason, one.count, one.example)
         first = by_reason.setdefault(one.reason, replace(one, count=0))
         by_reason[one.reason] = replace(first, count=first.count + one.count)
-    each = store.commit_each([(spans, "import")] if spans.num_rows else [], ledger, exact=True)
+    each = store.commit_each([Request(spans, "import")] if spans.num_rows else [], ledger, exact=True)
     return Moved(
         moved.files,
         moved.spans + sum(committed.stored for committed in each),

@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 
 from telemetry.errors import DecodeError, IngestError, Overloaded, StoreError
-from telemetry.store.duck import Committed, Store
+from telemetry.store.duck import Committed, Request, Store
 from telemetry.store.ledger import Ledger
 from telemetry.store.retention import Retention, prune
 
@@ -32,9 +33,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Request:
-    table: pa.Table
-    transport: str
+class _Waiting:
+    request: Request
     size_bytes: int
     loop: asyncio.AbstractEventLoop
     answer: "asyncio.Future[Committed]"
@@ -60,9 +60,9 @@ class Writer:
         self._retention = retention
         self._max_waiting_bytes = max_waiting_bytes
         self._max_waiting_requests = max_waiting_requests
-        self._waiting: deque[_Request] = deque()
-        self._refused = Ledger()
-        """What was refused, and is not written down yet."""
+        self._waiting: deque[_Waiting] = deque()
+        self._noted = Ledger()
+        """What was refused or came again, and is not written down yet."""
         self._news = False
         """Whether anything was since a commit was tried last: while they fail, others wait for a request to come."""
         self._in_flight_bytes = 0
@@ -77,12 +77,13 @@ class Writer:
         for thread in self._threads:
             thread.start()
 
-    async def submit(self, table: pa.Table, transport: str = "import") -> Committed:
+    async def submit(self, table: pa.Table, transport: str = "import", digest: str | None = None) -> Committed:
         """Store the spans of one request; returns once they are durable and queryable.
 
         Args:
             table: of the receiver's SPANS_SCHEMA.
             transport: for the ledger: grpc, http/protobuf, http/json, import.
+            digest: of the request, where all of its spans are in the table; `repeated` knows it then.
 
         Raises:
             Overloaded: too much is in flight, the store is closing, or the disk would not take it; send it again later.
@@ -91,26 +92,36 @@ class Writer:
         if table.num_rows == 0:
             return Committed(0, 0)
         loop = asyncio.get_running_loop()
-        request = _Request(table, transport, table.nbytes, loop, loop.create_future())
+        waiting = _Waiting(Request(table, transport, digest), table.nbytes, loop, loop.create_future())
         with self._changed:
             if self._closing:
                 raise Overloaded("the store is closing")
             alone = self._in_flight_requests == 0
             too_many = self._in_flight_requests >= self._max_waiting_requests
-            too_large = self._in_flight_bytes + request.size_bytes > self._max_waiting_bytes
+            too_large = self._in_flight_bytes + waiting.size_bytes > self._max_waiting_bytes
             if too_many or (too_large and not alone):
                 raise Overloaded("too many spans are waiting to be stored; send these again later")
             self._in_flight_requests += 1
-            self._in_flight_bytes += request.size_bytes
-            self._waiting.append(request)
+            self._in_flight_bytes += waiting.size_bytes
+            self._waiting.append(waiting)
             self._changed.notify()
-        return await request.answer
+        return await waiting.answer
+
+    def repeated(self, digest: str, transport: str) -> bool:
+        """Whether a request was taken before, all of it; if so, have the next commit write down that it came again."""
+        spans = self.store.taken(digest)
+        if spans is not None:
+            self._note(lambda noted: noted.repeat(transport, spans))
+        return spans is not None
 
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
         """Have the next commit write down that spans, or a whole request, were refused. Does not wait."""
+        self._note(lambda noted: noted.refuse(transport, reason, rejected, example))
+
+    def _note(self, entry: Callable[[Ledger], None]) -> None:
         with self._changed:
             if not self._closing:
-                self._refused.refuse(transport, reason, rejected, example)
+                entry(self._noted)
                 self._news = True
                 self._changed.notify()
 
@@ -130,16 +141,16 @@ class Writer:
                 last = self._commit_next()
             except Exception:
                 _log.exception("a commit failed in a way that nobody thought of")
-        if len(self._refused):
+        if len(self._noted):
             _log.warning("what was refused at last is not written down, as the store failed")
 
     def _commit_next(self) -> bool:
         """Commit what waits and answer it; whether nothing comes after it."""
-        group, refused, last = self._next_group()
+        group, noted, last = self._next_group()
         answers: list[Committed | IngestError] = []
         try:
-            if group or len(refused):
-                answers = self._commit(group, refused)
+            if group or len(noted):
+                answers = self._commit(group, noted)
             if answers and isinstance(answers[-1], Overloaded):  # those that came meanwhile would wait as long in vain
                 with self._changed:
                     group += self._waiting
@@ -147,48 +158,48 @@ class Writer:
         finally:
             with self._changed:
                 self._in_flight_requests -= len(group)
-                self._in_flight_bytes -= sum(request.size_bytes for request in group)
+                self._in_flight_bytes -= sum(waiting.size_bytes for waiting in group)
             others = answers[-1:] or [Overloaded("the store failed; its log says why", retry_after_s=2)]
             answers += others * (len(group) - len(answers))
-            for request, answer in zip(group, answers, strict=True):
+            for waiting, answer in zip(group, answers, strict=True):
                 try:
-                    request.loop.call_soon_threadsafe(_resolve, request.answer, answer)
+                    waiting.loop.call_soon_threadsafe(_resolve, waiting.answer, answer)
                 except RuntimeError:  # its event loop is closed: nobody waits any more
                     _log.warning("nobody waits for the answer to a stored request")
         return last
 
-    def _commit(self, group: list[_Request], refused: Ledger) -> list[Committed | IngestError]:
+    def _commit(self, group: list[_Waiting], noted: Ledger) -> list[Committed | IngestError]:
         """Each request's answer. What cannot be stored spoils only its own request."""
         try:
-            return list(self.store.commit_each([(request.table, request.transport) for request in group], refused))
+            return list(self.store.commit_each([waiting.request for waiting in group], noted))
         except Exception as error:
             with self._changed:
-                self._refused.add(refused)
+                self._noted.add(noted)
             if isinstance(error, DecodeError) and len(group) > 1:
                 return self._commit_alone(group)
             return [_answer(error)] * len(group)
 
-    def _commit_alone(self, group: list[_Request]) -> list[Committed | IngestError]:
+    def _commit_alone(self, group: list[_Waiting]) -> list[Committed | IngestError]:
         """The same, each for itself, until the store can take no more."""
         answers: list[Committed | IngestError] = []
-        for request in group:
-            answers += self._commit([request], Ledger())
+        for waiting in group:
+            answers += self._commit([waiting], Ledger())
             if isinstance(answers[-1], Overloaded):
                 break
         return answers + answers[-1:] * (len(group) - len(answers))
 
-    def _next_group(self) -> tuple[list[_Request], Ledger, bool]:
+    def _next_group(self) -> tuple[list[_Waiting], Ledger, bool]:
         """Wait for something to commit, and say whether nothing comes after it."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._news or self._closing)
-            refused, self._refused, self._news = self._refused, Ledger(), False
-            group: list[_Request] = []
+            noted, self._noted, self._news = self._noted, Ledger(), False
+            group: list[_Waiting] = []
             rows = 0
-            while self._waiting and (not group or rows + self._waiting[0].table.num_rows <= MAX_BATCH_ROWS):
-                request = self._waiting.popleft()
-                rows += request.table.num_rows
-                group.append(request)
-            return group, refused, self._closing and not group
+            while self._waiting and (not group or rows + self._waiting[0].request.spans.num_rows <= MAX_BATCH_ROWS):
+                waiting = self._waiting.popleft()
+                rows += waiting.request.spans.num_rows
+                group.append(waiting)
+            return group, noted, self._closing and not group
 
     def _tend(self) -> None:
         started_ns = time.time_ns() - time.monotonic_ns()

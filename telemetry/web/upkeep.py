@@ -5,16 +5,17 @@ Only the process that owns the file can. One such request runs at a time; the ot
 
 import asyncio
 import glob
+import logging
 import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from telemetry.errors import StoreError
 from telemetry.store.backup import backup
@@ -25,9 +26,36 @@ from telemetry.threads import ended
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Each is a turn of a busy event loop: with Starlette's 64 KiB, 400 MB took more than a minute."""
 
+_STALLED_S: Final = 60.0
+"""Who takes nothing of a copy for so long has gone, and the room on the disk is needed."""
+
 _COPY_SHARE: Final = 1.5
 """Of the store's size: the copy, and what the log grows by meanwhile. That is a quarter of it at full speed, as a copy
 of 10 million spans takes 8 s, and 34,000 spans/s arrive."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Copy(FileResponse):
+    """A copy of the store, which goes when it is sent, or cannot be."""
+
+    chunk_size = _CHUNK_BYTES
+
+    def __init__(self, path: Path, folder: tempfile.TemporaryDirectory[str]) -> None:
+        super().__init__(path, media_type="application/octet-stream")
+        self._folder = folder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            async with asyncio.timeout(_STALLED_S):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_on)
+        except TimeoutError:  # the server closes the connection of an answer without its end
+            _log.warning("a copy of the store was given up: who asked for it took nothing for %g s", _STALLED_S)
+        finally:
+            self._folder.cleanup()
 
 
 def routes(store: Store) -> list[Route]:
@@ -54,9 +82,7 @@ def routes(store: Store) -> list[Route]:
         except BaseException:
             folder.cleanup()
             raise
-        answer = FileResponse(made, media_type="application/octet-stream", background=BackgroundTask(folder.cleanup))
-        answer.chunk_size = _CHUNK_BYTES
-        return answer
+        return _Copy(made, folder)
 
     return [Route("/api/store/verify", checks), Route("/api/store/backup", copy)]
 

@@ -51,10 +51,15 @@ async def main(path: Path, first: int, mode: str) -> None:
     async def sender() -> None:
         while True:
             number = next(numbers)
-            await door.submit(moved(some, number, by_ns=number * 10**9))
+            await door.submit(moved(some, number, by_ns=number * 10**9), "grpc", digest(number))
             say(f"ack {number}")
 
     await asyncio.gather(*(sender() for _ in range(SENDERS)))
+
+
+def digest(number: int) -> str:
+    """Of a request."""
+    return f"{number:032x}"
 
 
 def migrate(path: Path, first: int, some: pa.Table) -> None:
@@ -66,7 +71,7 @@ def migrate(path: Path, first: int, some: pa.Table) -> None:
         say("busy")
         with duck.Store.open(path) as store:
             say("idle")
-            store.commit([moved(some, number, by_ns=number * 10**9)])
+            store.commit_each([duck.Request(moved(some, number, by_ns=number * 10**9), "grpc", digest(number))])
             say(f"ack {number}")
 
 

@@ -101,11 +101,11 @@ async def test_overload_is_tried_again(kind: str) -> None:
     class Busy(KeptSpans):
         calls = 0
 
-        async def submit(self, table: pa.Table, transport: str) -> None:
+        async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> None:
             self.calls += 1
             if self.calls == 1:
                 raise Overloaded("busy", retry_after_s=1)
-            await writer.submit(table, transport)
+            await writer.submit(table, transport, digest)
 
     async with receiving(Busy()) as ports:
         exporter = EXPORTERS[kind](ports)

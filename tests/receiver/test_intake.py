@@ -71,9 +71,9 @@ async def test_each_is_stored_before_the_next_is_decoded(monkeypatch: pytest.Mon
     stored = threading.Event()
 
     class Noting(KeptSpans):
-        async def submit(self, table: pa.Table, transport: str) -> None:
+        async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> None:
             stored.set()
-            await super().submit(table, transport)
+            await super().submit(table, transport, digest)
 
     def one_by_one(waiting: Sequence[Any], answer: Callable[[list[Any]], Any]) -> None:
         for each in waiting:
@@ -251,3 +251,83 @@ async def test_a_fault_is_only_its_own(
     assert [isinstance(answer, Exception) for answer in answers] == [False, True, False]
     assert type(answers[1]) is told
     assert len(writer.tables) == 2
+
+
+class Knowing(KeptSpans):
+    """Remembers digests as the writer does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: list[str | None] = []
+
+    async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> None:
+        await super().submit(table, transport)
+        self.digests.append(digest)
+
+    def repeated(self, digest: str, transport: str) -> bool:
+        return digest in self.digests
+
+
+@pytest.mark.parametrize("size", [0, 3 * 1024 * 1024])
+async def test_what_comes_again_is_not_decoded(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A request that was taken whole is answered by its digest, even where nothing more is let in; no other one is."""
+    writer = Knowing()
+    door = Intake(writer, Room(Limits(queue_s=0)))
+    body = request(span(name="x" * size)).SerializeToString()
+    await door.traces(body, "protobuf", "grpc")
+    with monkeypatch.context() as busy, door.room.work(64 * 1024 * 1024):
+        busy.setattr(intake, "decode_together", None)
+        again = await door.traces(body, "protobuf", "http/protobuf")
+        with pytest.raises(Overloaded):
+            await door.traces(body + b"\x0a\x00", "protobuf", "grpc")
+        with pytest.raises(Overloaded):
+            await door.traces(body, "json", "http/json")
+
+    assert not again.HasField("partial_success")  # type: ignore[attr-defined]
+    assert len(writer.tables) == 1
+    assert len(writer.digests[0] or "") == 32
+
+
+async def test_what_was_refused_in_part_is_decoded_again() -> None:
+    """Each time a request comes its sender is told what of it was refused."""
+    writer = Knowing()
+    door = Intake(writer)
+    body = request(span(), span(span_id=b"")).SerializeToString()
+    answers = [await door.traces(body, "protobuf", "grpc") for _ in range(2)]
+
+    assert [answer.partial_success.rejected_spans for answer in answers] == [1, 1]  # type: ignore[attr-defined]
+    assert writer.digests == [None, None]
+
+
+@pytest.mark.parametrize(("error", "told"), [(None, 1), (Overloaded("busy"), 0), (DecodeError("no spans"), 1)])
+async def test_what_comes_again_is_not_written_down_as_rejected(error: Exception | None, told: int) -> None:
+    """A span that is rejected is in the ledger once, however often its request was told to come again before."""
+    writer = KeptSpans(error)
+    await asyncio.gather(
+        Intake(writer).traces(request(span(), span(span_id=b"")).SerializeToString(), "protobuf", "grpc"),
+        return_exceptions=True,
+    )
+
+    assert [(transport, count) for transport, _, count in writer.refused] == [("grpc", 1)] * told
+
+
+async def test_logs_for_which_there_is_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may come again, as spans may."""
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(intake, "not_kept_response", fail)
+    with pytest.raises(Overloaded):
+        await Intake(KeptSpans()).not_kept("logs", b"", "protobuf", "grpc")
+
+
+async def test_who_leaves_while_a_body_is_hashed_is_written_down() -> None:
+    """Also a large request whose sender leaves at once is in the ledger."""
+    writer = Knowing()
+    leaving = asyncio.create_task(Intake(writer).traces(bytes(5 * 1024 * 1024), "protobuf", "grpc"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+
+    assert writer.refused == [("grpc", "left before it was stored", 0)]

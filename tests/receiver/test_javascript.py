@@ -97,11 +97,11 @@ class Busy(KeptSpans):
 
     calls = 0
 
-    async def submit(self, table: pa.Table, transport: str) -> None:
+    async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> None:
         self.calls += 1
         if self.calls == 1:
             raise Overloaded("busy", retry_after_s=1)
-        await super().submit(table, transport)
+        await super().submit(table, transport, digest)
 
 
 @pytest.mark.parametrize("exporter", ["json", "protobuf"])

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, StoreError
-from telemetry.store import duck, tail, turnstile
+from telemetry.store import duck, duplicates, tail, turnstile
 from telemetry.store.checks import verify
-from telemetry.store.duck import Store
+from telemetry.store.duck import Request, Store
 from telemetry.store.reading import Reader
 from telemetry.store.retention import DAY_NS, Retention, prune, used_bytes
 from telemetry.support.asking import ask_table
@@ -95,6 +95,37 @@ class TestCommit:
 
         assert (again.stored, again.duplicates) == (0, len(rows))
 
+    @pytest.mark.parametrize("left", ["waiting", "folded", "killed"])
+    def test_a_request_again(self, path: Path, left: str) -> None:
+        """A request is known when it comes again: from memory, and from the file, however the process ended."""
+        killed = path.with_name("killed.duckdb")
+        with Store.open(path) as store:
+            store.commit_each([Request(table(attempt(1)), "grpc", "1" * 32)])
+            store.tend(now=left == "folded")
+            store.commit_each([Request(table(attempt(number)), "grpc", str(number) * 32) for number in (2, 3)])
+            for suffix in ("", ".wal"):
+                shutil.copyfile(f"{path}{suffix}", f"{killed}{suffix}")
+            known = [store.taken(digit * 32) for digit in "1234"]
+        with Store.open(killed if left == "killed" else path) as store:
+            known_again = [store.taken(digit * 32) for digit in "1234"]
+
+        assert known == known_again == [len(attempt(1))] * 3 + [None]
+
+    def test_only_the_last_requests_are_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The file forgets requests beyond those that it reads on opening."""
+        for module in (duck, duplicates):
+            monkeypatch.setattr(module, "REQUESTS", 3)
+        with Store.open(path) as store:
+            for number in range(8):
+                store.commit_each([Request(table(attempt(number)), "grpc", str(number) * 32)])
+                store.tend(now=True)
+            kept = store.query("select digest from stored.requests").to_pylist()
+        with Store.open(path) as store:
+            known = [number for number in range(8) if store.taken(str(number) * 32)]
+
+        assert [row["digest"][0] for row in kept] == ["5", "6", "7"]
+        assert known == [5, 6, 7]
+
     def test_same_span_id_in_two_traces(self, path: Path) -> None:
         """A span id is unique within its trace only."""
         rows = attempt(1)
@@ -106,7 +137,8 @@ class TestCommit:
         """Requests that are committed together each learn about their own spans."""
         rows = attempt(1)
         with Store.open(path) as store:
-            each = store.commit_each([(table(rows), "grpc"), (table(rows[:4], foreign(1)), "http/json")])
+            requests = [Request(table(rows), "grpc"), Request(table(rows[:4], foreign(1)), "http/json")]
+            each = store.commit_each(requests)
 
         assert [(one.stored, one.duplicates) for one in each] == [(len(rows), 0), (10, 4)]
 

@@ -41,6 +41,20 @@ def test_a_flood_of_reasons() -> None:
     assert sum(row["rejected"] for row in rows) == 1000
 
 
+def test_repetitions() -> None:
+    """Requests that came again are counted among those that were taken, also beside a flood of reasons."""
+    waiting, commit = Ledger(), Ledger()
+    for number in range(1000):
+        waiting.refuse("grpc", f"reason {number}", 1, None)
+    for _ in range(3):
+        waiting.repeat("grpc", 20)
+    commit.accept("grpc", table(attempt(1)), 1)
+    commit.add(waiting)
+    [row] = [row for row in commit.table(0).to_pylist() if row["reason"] == "accepted"]
+
+    assert (row["requests"], row["stored"], row["duplicates"]) == (4, len(attempt(1)), 61)
+
+
 def test_add() -> None:
     """A commit's ledger has the refusals that waited for it; should it fail, they wait on."""
     waiting, commit = Ledger(), Ledger()

@@ -17,7 +17,7 @@ from telemetry import semconv
 from telemetry.errors import SchemaMismatch, StoreError, StoreLocked
 from telemetry.store import opening, relations
 from telemetry.store.checks import verify
-from telemetry.store.duck import Store
+from telemetry.store.duck import Request, Store
 from telemetry.store.opening import SCHEMA_VERSION
 from tests.support import outdated
 from tests.support.spans import attempt, foreign, table
@@ -295,7 +295,7 @@ class Copied:
 
 @pytest.mark.parametrize(
     ("make", "transactions"),
-    [(outdated.without_column, 2), (outdated.of_version_1, 3)],
+    [(outdated.without_column, 3), (outdated.of_version_1, 4)],
     ids=["column added", "version 1"],
 )
 def test_killed_while_brought_up_to_date(
@@ -312,6 +312,9 @@ def test_killed_while_brought_up_to_date(
         with Store.open(copy) as store:
             spans, misplaced, checks = store.info()["spans"], outdated.misplaced(store), verify(store)
             stored_again = store.commit([stored, waiting]).stored
+            store.commit_each([Request(table(attempt(3)), "grpc", "3" * 32)])
+        with Store.open(copy) as store:
+            assert store.taken("3" * 32) == len(attempt(3))
 
         assert (spans, misplaced, stored_again) == (stored.num_rows + waiting.num_rows, 0, 0), copy.name
         assert all(check.passed for check in checks), checks

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.store.recent import NEVER_NS, Recent, hashed
+from telemetry.store.recent import NEVER_NS, Recent, RecentRequests, hashed
 
 
 def hashes(*values: int) -> np.ndarray:
@@ -43,6 +43,18 @@ def test_empty() -> None:
     assert not recent.suspects(hashes(1, 2, 3)).any()
     assert recent.suspects(hashes()).size == 0
     assert recent.since_ns == NEVER_NS
+
+
+def test_requests() -> None:
+    """The last generation of requests is remembered whole, the one before the last two is forgotten."""
+    recent = RecentRequests(generation=100)
+    for number in range(1000):
+        recent.add({str(number): number + 1})
+    known = [number for number in range(1000) if recent.spans(str(number)) is not None]
+
+    assert known == list(range(known[0], 1000))
+    assert 800 <= known[0] <= 900
+    assert recent.spans("999") == 1000
 
 
 @pytest.mark.parametrize(("length", "different"), [(32, 1000), (5, 1000), (40, 7)])

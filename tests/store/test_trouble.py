@@ -435,15 +435,17 @@ def test_commit_fails(
         with monkeypatch.context() as failing:
             fault = inject(failing, owner, name, Fault(getattr(owner, name), error, passing=passing, after=after))
             with pytest.raises(RuntimeError if error is INTERRUPTED else StoreError):
-                store.commit_each([(SOME, "grpc")], refused)
-        [again] = store.commit_each([(SOME, "grpc")], refused)
+                store.commit_each([duck.Request(SOME, "grpc", "a" * 32)], refused)
+        known_too_early = store.taken("a" * 32)
+        [again] = store.commit_each([duck.Request(SOME, "grpc", "a" * 32)], refused)
         store.tend(now=True)
         found, checks = store.info()["spans"], verify(store)
         told = store.query("select sum(rejected)::bigint as n from ingest where reason = 'bad trace id'").to_pylist()
     with Store.open(tmp_path / "s.duckdb") as store:
-        reopened = store.info()["spans"]
+        reopened, known = store.info()["spans"], store.taken("a" * 32)
 
     assert fault.hit
+    assert (known_too_early, known) == (None, SOME.num_rows)
     assert again.stored + again.duplicates == SOME.num_rows
     assert found == reopened == 2 * SOME.num_rows
     assert told == [{"n": 10 if name == "execute" else 5}]  # rather twice than not at all

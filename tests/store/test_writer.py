@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from telemetry.errors import DecodeError, Overloaded, StoreError
-from telemetry.store.duck import Committed, Store
+from telemetry.store.duck import Committed, Request, Store
 from telemetry.store.ledger import Ledger
 from telemetry.store.writer import Writer
 from tests.support.spans import attempt, table
@@ -27,14 +26,14 @@ class Gate(Store):
         self.failure: Exception | None = None
 
     def commit_each(
-        self, requests: Sequence[tuple[pa.Table, str]], refused: Ledger | None = None, *, exact: bool = False
+        self, requests: Sequence[Request], noted: Ledger | None = None, *, exact: bool = False
     ) -> list[Committed]:
         self.groups.append(len(requests))
         self.entered.set()
         self.open_gate.wait()
         if self.failure:
             raise self.failure
-        return super().commit_each(requests, refused)
+        return super().commit_each(requests, noted)
 
 
 @pytest.fixture
@@ -229,6 +228,44 @@ async def test_refusals_beside_an_unstorable_request(store: Gate) -> None:
     store.close()
 
     assert rows == [{"requests": 1, "rejected": 2}]
+
+
+async def test_repeated(store: Gate) -> None:
+    """A request is known once it is stored, not before, and by no other digest; that it came again is written down."""
+    writer = Writer(store)
+    first = asyncio.create_task(writer.submit(table(attempt(1)), "grpc", "a" * 32))
+    await entered(store)
+    too_early = writer.repeated("a" * 32, "grpc")
+    store.open_gate.set()
+    await first
+    again, other = writer.repeated("a" * 32, "http/json"), writer.repeated("b" * 32, "grpc")
+    await writer.close()
+    rows = store.query("select transport, requests, stored, duplicates from ingest order by transport").to_pylist()
+    store.close()
+
+    assert (too_early, again, other) == (False, True, False)
+    assert [tuple(row.values()) for row in rows] == [
+        ("grpc", 1, len(attempt(1)), 0),
+        ("http/json", 1, 0, len(attempt(1))),
+    ]
+
+
+async def test_what_failed_is_not_known(store: Gate) -> None:
+    """Of a request that was refused, or shared its commit with one that was, nothing is known but what is stored."""
+    store.open_gate.set()
+    writer = Writer(store)
+    store.failure = StoreError("the disk is full; make room, and send again")
+    with pytest.raises(Overloaded):
+        await writer.submit(table(attempt(1)), "grpc", "1" * 32)
+    store.failure = None
+    bad = table([row | {"attributes": "{no json"} for row in attempt(2)])
+    each = [writer.submit(bad, "grpc", "2" * 32), writer.submit(table(attempt(3)), "grpc", "3" * 32)]
+    await asyncio.gather(*each, return_exceptions=True)
+    known = [writer.repeated(digit * 32, "grpc") for digit in "123"]
+    await writer.close()
+    store.close()
+
+    assert known == [False, False, True]
 
 
 async def test_nothing(store: Gate) -> None:

@@ -21,7 +21,7 @@ def beside(path: Path) -> Path:
 
 
 def without_column(path: Path, stored: pa.Table, waiting: pa.Table) -> None:
-    """Make a file of this version but for the column."""
+    """Make a file of version 2, without the column: it remembers no requests."""
     made = path.with_name("made.duckdb")
     with Store.open(made) as store:
         store.commit([stored])
@@ -41,7 +41,10 @@ def without_column(path: Path, stored: pa.Table, waiting: pa.Table) -> None:
                 left = packed(older.sql("from waiting").to_arrow_table())
                 older.execute(f"update stored.journal_{side} set batch = ? where rowid = ?", [left, place])
                 older.execute("drop table waiting")
-        older.execute("update stored.store set definitions = 'older'")
+        older.execute("drop table stored.requests")
+        for side in relations.SIDES:
+            older.execute(f"delete from stored.journal_{side} where source = 'requests'")
+        older.execute("update stored.store set schema_version = 2, definitions = 'older'")
 
 
 def of_version_1(path: Path, stored: pa.Table, waiting: pa.Table) -> None:
@@ -64,6 +67,7 @@ def of_version_1(path: Path, stored: pa.Table, waiting: pa.Table) -> None:
             "from other.stored.ingest"
         )
         _take_column(older, "stored.spans", "variant")
+        older.execute("drop table stored.requests")
         older.execute("update stored.store set schema_version = 1, definitions = 'older'")
     other.unlink()
 

@@ -28,13 +28,17 @@ class KeptSpans:
         self.held.set()
         self.entered = asyncio.Event()
 
-    async def submit(self, table: pa.Table, transport: str) -> None:
+    async def submit(self, table: pa.Table, transport: str, digest: str | None = None) -> None:
         """Take the spans of one request."""
         self.entered.set()
         await self.held.wait()
         if self.error:
             raise self.error
         self.tables.append(table)
+
+    def repeated(self, digest: str, transport: str) -> bool:
+        """Know none: each request is decoded."""
+        return False
 
     def refuse(self, transport: str, reason: str, rejected: int, example: str | None = None) -> None:
         """Write down what was not taken."""

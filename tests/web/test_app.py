@@ -1,5 +1,6 @@
 """The pages and the query API, asked through ASGI."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -248,6 +249,36 @@ async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
     await pages_app(store)(scope, receive, send)
 
     assert sent[0]["status"] == 499
+
+
+async def test_a_backup_that_nobody_takes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asks for a backup and takes nothing of it does not keep its copy on the store's disk."""
+    monkeypatch.setattr(upkeep, "_STALLED_S", 0.05)
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/store/backup",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+    }
+    copies: list[Path] = []
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            copies.extend(store.path.parent.glob(".*backup-*"))
+            await asyncio.Event().wait()
+
+    await pages_app(store, more=upkeep.routes(store))(scope, receive, send)
+
+    assert len(copies) == 1
+    assert not [*store.path.parent.glob(".*backup-*")]
+    assert "took nothing" in caplog.text
 
 
 async def test_backups_are_sent_as_they_are(store: Store) -> None:
