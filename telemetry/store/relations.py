@@ -381,10 +381,10 @@ def requests() -> str:
 
 
 def remember_requests(most: int) -> list[str]:
-    """Statements that add the requests that wait, and forget all but the last ones."""
-    return [
-        "insert into stored.requests from waiting_requests",
+    """Statements that forget all but the last requests, and add those that wait."""
+    return [  # in this order: until a transaction ends, rowids of what it inserted are beyond all others
         f"delete from stored.requests where rowid <= (select max(rowid) from stored.requests) - {most}",
+        "insert into stored.requests from waiting_requests",
     ]
 
 

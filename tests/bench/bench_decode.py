@@ -1,5 +1,5 @@
 """How many spans a second one core takes: parsed by protobuf, decoded, inserted by DuckDB, and through each door into a
-store on disk; and how long an acknowledgement takes at half of full speed."""
+store on disk; how long an acknowledgement takes at half of full speed; and what it costs to have all sent again."""
 
 import asyncio
 import multiprocessing
@@ -116,8 +116,12 @@ def _door(
         wall_s = time.perf_counter() - began
         pause_s = 2 * wall_s / half
         latencies = sorted(asyncio.run(_send(bodies[half:], door, http, grpc_port, pause_s)))
-        ours.send("stop")
-        cpu_s, memory_mb, stored = ours.recv()
+        ours.send("all are sent")
+        cpu_s = ours.recv()
+        asyncio.run(_send(bodies, door, http, grpc_port))
+        ours.send("all are sent again")
+        again_s = ours.recv() - cpu_s
+        memory_mb, stored = ours.recv()
     finally:
         server.join(30)
         server.kill()
@@ -130,6 +134,7 @@ def _door(
         "p50_ms_at_half_speed": round(latencies[len(latencies) // 2] * 1000),
         "p99_ms_at_half_speed": round(latencies[int(len(latencies) * 0.99)] * 1000),
         "peak_mb": memory_mb,
+        "again_times_faster": round(cpu_s / again_s, 1),
         **{f"{name}_times_faster": round(rate * cpu_s / sent, 1) for name, rate in limits.items()},
     }
     said = ", ".join(f"{name} {figure:,}" for name, figure in figures.items())
@@ -196,13 +201,14 @@ def _serve(pipe: Connection) -> None:
             async with receiving(writer) as ports:
                 before = _cpu_s()
                 pipe.send((ports.http, ports.grpc))
-                await asyncio.to_thread(pipe.recv)
+                for _ in range(2):
+                    await asyncio.to_thread(pipe.recv)
+                    await asyncio.to_thread(store.tend, now=True)
+                    pipe.send(_cpu_s() - before)
             await writer.close()
-            store.tend(now=True)
-            spent = _cpu_s() - before
             stored = store.query("select count(*) as n from spans").to_pylist()[0]["n"]
             memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            pipe.send((spent, memory_mb, stored))
+            pipe.send((memory_mb, stored))
 
     asyncio.run(serve())
 
