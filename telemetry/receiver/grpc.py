@@ -26,8 +26,6 @@ from telemetry.receiver.tls import Tls
 _log = logging.getLogger(__name__)
 _SERVICE: Final = "opentelemetry.proto.collector.{0}.v1.{1}Service"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
-_STREAMS: Final = 32
-"""Requests at once on one connection: SDKs send one, Collectors ten by default."""
 _CODINGS: Final = 1 << grpc.Compression.NoCompression | 1 << grpc.Compression.Gzip
 """Those that OTLP names; a message of any other is refused by gRPC itself."""
 _GZIP: Final = b"\x1f\x8b"
@@ -77,7 +75,8 @@ async def serve(
             ("grpc.http2.bdp_probe", 0),  # so what nobody reads yet is 64 KB of a call, not what the network can carry
             ("grpc.per_message_decompression", 0),
             ("grpc.compression_enabled_algorithms_bitset", _CODINGS),
-            ("grpc.max_concurrent_streams", _STREAMS),
+            # Near its limit gRPC refuses calls while earlier ones end, without RetryInfo: so `room` refuses before.
+            ("grpc.max_concurrent_streams", 2 * limits.max_requests),
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.max_allowed_incoming_connections", limits.max_connections),
             ("grpc.server_handshake_timeout_ms", round(limits.header_s * 1000)),

@@ -112,6 +112,33 @@ async def test_overload() -> None:
     assert error_details_pb2.RetryInfo.FromString(found["google.rpc.retryinfo-bin"]) == packed
 
 
+@pytest.mark.parametrize("senders", [100, 300])
+async def test_many_requests_on_one_connection(senders: int) -> None:
+    """As many as are let in at once are taken, again and again; of more, each is told when to come again."""
+
+    class Slow(KeptSpans):
+        async def submit(self, table: Any, transport: str, digest: str | None = None) -> None:
+            await asyncio.sleep(0.02)
+            await super().submit(table, transport)
+
+    async def send(made: grpc.aio.Channel) -> list[Any]:
+        answers = []
+        for _ in range(10):
+            call = made.unary_unary(EXPORT)(body)
+            answers.append(
+                (await call.code(), "google.rpc.retryinfo-bin" in dict(await call.trailing_metadata() or ()))
+            )
+        return answers
+
+    body = request(span()).SerializeToString()
+    async with channel(Slow(), limits=Limits(max_requests=200)) as made:
+        answers = [answer for each in await asyncio.gather(*(send(made) for _ in range(senders))) for answer in each]
+
+    taken, told = (grpc.StatusCode.OK, False), (grpc.StatusCode.UNAVAILABLE, True)
+    assert taken in answers
+    assert set(answers) <= ({taken} if senders <= 200 else {taken, told})
+
+
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip], ids=["plain", "bomb"])
 async def test_too_large(compression: grpc.Compression) -> None:
     """A message over the limit, as sent or decompressed, is RESOURCE_EXHAUSTED without RetryInfo: never again."""
