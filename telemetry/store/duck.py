@@ -304,6 +304,11 @@ class Store:
         """How many spans a request has that was taken lately, all of it; None where it was not."""
         return self._duplicates.requests.spans(digest)
 
+    def forget_requests(self) -> None:
+        """Know none that was taken until now: before spans are forgotten, for these are stored if they come again."""
+        with self._writing:
+            self._duplicates.requests.clear()
+
     @contextlib.contextmanager
     def _mirrored(self) -> Iterator[None]:
         """Commit to the file in the block, and change memory alike: where one may have changed alone, open it again."""

@@ -97,7 +97,7 @@ class Recent:
 class RecentRequests:
     """The digests of the last requests that were taken, and how many spans each has.
 
-    One thread at a time may add; any may ask.
+    One thread at a time may change them; any may ask.
     """
 
     def __init__(self, generation: int = REQUESTS) -> None:
@@ -114,6 +114,10 @@ class RecentRequests:
         self._young.update(taken)
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
+
+    def clear(self) -> None:
+        """Know none any more."""
+        self._young, self._old = {}, {}
 
 
 def _contained(known: Hashes, asked: Hashes) -> NDArray[np.bool_]:

@@ -99,6 +99,7 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     values = {**params, "before": before_ns}
     old = f"attempt_id is null and {_ENDED} < $before"
     with store.maintained("pruning") as connection, store.transaction(connection):
+        store.forget_requests()  # those that come meanwhile wait in the journal, of which nothing is forgotten
         connection.register("waiting", store.waiting())
         attempts = _count(
             connection,

@@ -55,6 +55,8 @@ def test_requests() -> None:
     assert known == list(range(known[0], 1000))
     assert 800 <= known[0] <= 900
     assert recent.spans("999") == 1000
+    recent.clear()
+    assert not any(recent.spans(str(number)) for number in known)
 
 
 @pytest.mark.parametrize(("length", "different"), [(32, 1000), (5, 1000), (40, 7)])

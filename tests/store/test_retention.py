@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 from telemetry.store.checks import verify
-from telemetry.store.duck import Store
+from telemetry.store.duck import Request, Store
 from telemetry.store.retention import DAY_NS, Pruned, Retention, prune, used_bytes
 from telemetry.support.asking import ask
 from tests.support.spans import T0, attempt, foreign, moved, table
@@ -50,6 +50,27 @@ def test_by_environment(store: Store) -> None:
     assert shorter == [11, 21]
     assert attempts(store) == [21]
     store.close()
+
+
+def test_requests_are_forgotten_with_their_spans(tmp_path: Path) -> None:
+    """A request that comes again after its spans were forgotten is stored again; until then it is known."""
+    old, new = (Request(table(attempt(n, start_ns=T0 + n * 50 * DAY_NS)), "grpc", str(n) * 32) for n in (0, 1))
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store:
+        store.commit_each([old])
+        store.tend(now=True)
+        store.commit_each([new])
+        before = [store.taken(request.digest or "") for request in (old, new)]
+        prune(store, Retention(days=20), now_ns=T0 + 60 * DAY_NS)
+        after = store.taken(old.digest or "")
+    with Store.open(path) as store:
+        reopened = [store.taken(request.digest or "") for request in (old, new)]
+        again = store.commit_each([old, new])
+
+    assert before == [old.spans.num_rows, new.spans.num_rows]
+    assert after is None
+    assert reopened == [None, new.spans.num_rows]
+    assert [one.stored for one in again] == [old.spans.num_rows, 0]
 
 
 def test_part_of_a_session(store: Store) -> None:
