@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from telemetry.errors import DecodeError, PayloadTooLarge
-from telemetry.receiver import otlp_json, otlp_protobuf, parts, scanner
+from telemetry.receiver import compiled, otlp_json, otlp_protobuf, parts, scanner
 from telemetry.receiver.body import Inflate
 from telemetry.receiver.otlp import Decoded
 from telemetry.receiver.room import Limits
@@ -152,10 +153,15 @@ def cut_short(body: bytes, received_ns: int) -> Decoded:
 
 
 def counted(body: bytes) -> None:
-    """Count the parts of a body, as the receiver does with large ones before it decodes them."""
+    """Count the parts of a body both ways, as the receiver does with large ones before it decodes them."""
     inner = parts._inner(Request.DESCRIPTOR)
     if parts.count_protobuf(body, Request.DESCRIPTOR) != parts.count_slowly(body, inner):
         raise AssertionError("the parts are counted differently")
+    shapes = np.zeros((2, 5), np.int64)
+    compiled.look_at_json(body, shapes[0])
+    parts.look_slowly(body, shapes[1])
+    if shapes[0].tolist() != shapes[1].tolist():
+        raise AssertionError("JSON is counted differently")
 
 
 class Kept:

@@ -56,6 +56,7 @@ def _load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(Path(__file__).with_name("_scan.so")))
         library.count_parts.argtypes = (ctypes.c_char_p, size, room, size)
         library.transcode.argtypes = (ctypes.c_char_p, size, room, size, room, size)
+        library.json_shape.argtypes = (ctypes.c_char_p, size, room)
         numbers = size.in_dll(library, "scan_numbers").value
     except (OSError, AttributeError, ValueError):  # there is none, or it was made of other sources
         return None
@@ -63,7 +64,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     library.scan_write.argtypes = (room, room, room, room, size)
     library.count_parts.restype = library.transcode.restype = size
-    library.scan_write.restype = None
+    library.scan_write.restype = library.json_shape.restype = None
     return library
 
 
@@ -93,6 +94,17 @@ def count_parts(body: bytes, inner: NDArray[np.int16], limit: int) -> int:
     if _LIBRARY is None:
         raise Unusual
     return int(_LIBRARY.count_parts(body, len(body), inner.ctypes.data, limit))
+
+
+def look_at_json(piece: bytes, shape: NDArray[np.int64]) -> None:
+    """Add to a shape what a piece of JSON has, as `parts` says it.
+
+    Raises:
+        Unusual: this is not compiled.
+    """
+    if _LIBRARY is None:
+        raise Unusual
+    _LIBRARY.json_shape(piece, len(piece), shape.ctypes.data)
 
 
 def transcoded(body: bytes) -> tuple[bytes, NDArray[np.int64]]:

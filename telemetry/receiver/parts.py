@@ -29,6 +29,9 @@ _STEP: Final = 1024 * 1024
 _DEEPER: Final = np.zeros(256, np.int8)
 """By octet of JSON outside of texts: how much deeper what follows is."""
 _DEEPER[[*b"{["]], _DEEPER[[*b"}]"]] = 1, -1
+_IN_TEXT, _DEPTH, _MOST_DEPTH, _BRACKETS, _COMMAS = range(5)
+"""The shape of JSON, as far as it was looked at: in a text or not, and outside of texts how deep it is and was at the
+most, what was opened, and commas. As in transcode.c."""
 _DEEPEST: Final = 100
 """Protobuf itself refuses what is deeper. As in scan.c."""
 _LONGEST: Final = 10
@@ -69,26 +72,40 @@ def json_depth(body: bytes) -> int:
     Raises:
         PayloadTooLarge: it has too many parts or values.
     """
-    depth = deepest = brackets = commas = in_text = at = 0
+    shape = np.zeros(5, np.int64)
+    at = 0
     while at < len(body):
         piece = body[at : at + _STEP]
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and at + _STEP < len(body):
             piece = piece[:-1]  # what it escapes comes with the next piece
         at += len(piece)
-        # An escaped quote ends no text, nor begins one: outside of texts nothing is escaped.
-        octets = np.frombuffer(piece.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
-        quotes = octets == ord('"')
-        plain = octets[np.cumsum(quotes, dtype=np.uint8) & 1 == in_text]
-        in_text ^= int(np.count_nonzero(quotes)) & 1
-        steps = _DEEPER[plain]
-        depths = depth + np.cumsum(steps, dtype=np.int64)
-        deepest = int(depths.max(initial=deepest))
-        depth += int(steps.sum(dtype=np.int64))
-        brackets += int(np.count_nonzero(steps > 0))
-        commas += int(np.count_nonzero(plain == ord(",")))
-        _check(brackets, MAX_PARTS, "parts")
-        _check(commas, MAX_VALUES, "values")
-    return deepest
+        try:
+            compiled.look_at_json(piece, shape)
+        except compiled.Unusual:
+            look_slowly(piece, shape)
+        _check(int(shape[_BRACKETS]), MAX_PARTS, "parts")
+        _check(int(shape[_COMMAS]), MAX_VALUES, "values")
+    return int(shape[_MOST_DEPTH])
+
+
+def look_slowly(piece: bytes, shape: NDArray[np.int64]) -> None:
+    """As `compiled.look_at_json`, and five times as long: add to a shape what a piece of JSON has.
+
+    Args:
+        piece: does not end within an escape.
+        shape: numbers as `_IN_TEXT` … `_COMMAS` name them.
+    """
+    # An escaped quote ends no text, nor begins one: outside of texts nothing is escaped.
+    octets = np.frombuffer(piece.replace(rb"\\", b"").replace(rb"\"", b""), np.uint8)
+    quotes = octets == ord('"')
+    plain = octets[np.cumsum(quotes, dtype=np.uint8) & 1 == shape[_IN_TEXT]]
+    steps = _DEEPER[plain]
+    depths = shape[_DEPTH] + np.cumsum(steps, dtype=np.int64)
+    shape[_IN_TEXT] ^= np.count_nonzero(quotes) & 1
+    shape[_DEPTH] += steps.sum(dtype=np.int64)
+    shape[_MOST_DEPTH] = depths.max(initial=shape[_MOST_DEPTH])
+    shape[_BRACKETS] += np.count_nonzero(steps > 0)
+    shape[_COMMAS] += np.count_nonzero(plain == ord(","))
 
 
 def check_protobuf(body: bytes, message: Descriptor) -> None:

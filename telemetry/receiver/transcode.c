@@ -411,3 +411,21 @@ int64_t transcode(const uint8_t *body, int64_t size, uint8_t *out, int64_t room,
     if (!is_utf8(body, body + size) || put_message(&w, REQUEST, 0) < 0 || peek(&w) != UNUSUAL) return UNUSUAL;
     return w.out - out;
 }
+
+/* Adds to a shape, as parts.py has it, what a piece of JSON has. No piece ends within an escape. */
+void json_shape(const uint8_t *piece, int64_t size, int64_t *shape) {
+    int64_t in_text = shape[0], depth = shape[1], deepest = shape[2], brackets = shape[3], commas = shape[4];
+    for (int64_t i = 0; i < size; i++) {
+        uint8_t c = piece[i];
+        if (c == '\\') i += i + 1 < size && (piece[i + 1] == '\\' || piece[i + 1] == '"');
+        else if (c == '"') in_text ^= 1;
+        else if (in_text) continue;
+        else if (c == ',') commas++;
+        else if (c == '}' || c == ']') depth--;
+        else if (c == '{' || c == '[') {
+            brackets++;
+            if (++depth > deepest) deepest = depth;
+        }
+    }
+    shape[0] = in_text, shape[1] = depth, shape[2] = deepest, shape[3] = brackets, shape[4] = commas;
+}

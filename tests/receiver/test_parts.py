@@ -5,6 +5,7 @@ import json
 import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 
 from telemetry.errors import PayloadTooLarge
-from telemetry.receiver import otlp_json, otlp_protobuf, parts, scanner
+from telemetry.receiver import compiled, otlp_json, otlp_protobuf, parts, scanner
 from telemetry.receiver.answers import not_kept_response
 from tests.support.otlp import RECEIVED_NS, Request, mutated, request, requests, span, to_json
 from tests.support.traffic import foreign, own
@@ -146,13 +147,14 @@ values = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
-@given(values, st.integers(2, 40), st.booleans())
-def test_json_is_counted_in_pieces(value: Any, step: int, ascii_only: bool) -> None:
+@given(values, st.integers(2, 40), st.booleans(), st.sampled_from([compiled.look_at_json, parts.look_slowly]))
+def test_json_is_counted_in_pieces(value: Any, step: int, ascii_only: bool, look: Any) -> None:
     """Depth, parts and values of JSON are what a parser finds, wherever the pieces end that it is looked at in."""
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
     depth, brackets, commas = _shape(value)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "look_at_json", look if compiled.available() else parts.look_slowly)
         patch.setattr(parts, "_STEP", step)
         patch.setattr(parts, "MAX_PARTS", brackets)
         patch.setattr(parts, "MAX_VALUES", commas)
@@ -162,6 +164,19 @@ def test_json_is_counted_in_pieces(value: Any, step: int, ascii_only: bool) -> N
                 lower.setattr(parts, name, count - 1)
                 with pytest.raises(PayloadTooLarge):
                     parts.json_depth(body)
+
+
+@pytest.mark.skipif(not compiled.available(), reason="there was no C compiler")
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.text(alphabet='{}[],"\\nx').map(str.encode) | st.binary(max_size=20), max_size=4))
+def test_what_is_no_json_is_counted_alike(pieces: list[bytes]) -> None:
+    """Whatever a body is, it has the same shape with a compiler and without, from any shape before it."""
+    shapes = np.zeros((2, 5), np.int64)
+    for piece in pieces:
+        compiled.look_at_json(piece, shapes[0])
+        parts.look_slowly(piece, shapes[1])
+
+        assert shapes[0].tolist() == shapes[1].tolist()
 
 
 def _shape(value: Any) -> tuple[int, int, int]:
