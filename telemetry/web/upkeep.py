@@ -26,8 +26,8 @@ from telemetry.threads import ended
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Each is a turn of a busy event loop: with Starlette's 64 KiB, 400 MB took more than a minute."""
 
-_STALLED_S: Final = 60.0
-"""Who takes nothing of a copy for so long has gone, and the room on the disk is needed."""
+_STALLED_S: Final = 300.0
+"""Who takes not even a chunk of a copy in this time has gone, and the room on the disk is needed."""
 
 _COPY_SHARE: Final = 1.5
 """Of the store's size: the copy, and what the log grows by meanwhile. That is a quarter of it at full speed, as a copy
@@ -53,7 +53,7 @@ class _Copy(FileResponse):
         try:
             await super().__call__(scope, receive, send_on)
         except TimeoutError:  # the server closes the connection of an answer without its end
-            _log.warning("a copy of the store was given up: who asked for it took nothing for %g s", _STALLED_S)
+            _log.warning("a copy of the store was given up: who asked for it took next to nothing for %g s", _STALLED_S)
         finally:
             self._folder.cleanup()
 
