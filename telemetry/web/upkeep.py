@@ -55,7 +55,12 @@ class _Copy(FileResponse):
         except TimeoutError:  # the server closes the connection of an answer without its end
             _log.warning("a copy of the store was given up: who asked for it took next to nothing for %g s", _STALLED_S)
         finally:
-            self._folder.cleanup()
+            await _removed(self._folder)
+
+
+async def _removed(folder: tempfile.TemporaryDirectory[str]) -> None:
+    """Remove a copy on a thread: a large one takes seconds."""
+    await ended(asyncio.get_running_loop().run_in_executor(None, folder.cleanup))
 
 
 def routes(store: Store) -> list[Route]:
@@ -80,7 +85,7 @@ def routes(store: Store) -> list[Route]:
                 await ended(making)
             made = making.result()
         except BaseException:
-            folder.cleanup()
+            await _removed(folder)
             raise
         return _Copy(made, folder)
 

@@ -5,6 +5,8 @@ import base64
 import hashlib
 import hmac
 import re
+import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -228,15 +230,19 @@ async def test_answers_are_compressed(store: Store) -> None:
     assert answer.headers["content-encoding"] == "gzip"
 
 
-async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
-    """Who hangs up in the middle of a pasted text is no error, which would fill the log."""
-    scope = {
+def scope(method: str, path: str) -> dict[str, Any]:
+    """Of a request, as a server gives it to an application."""
+    return {
         "type": "http",
-        "method": "POST",
-        "path": "/api/find",
+        "method": method,
+        "path": path,
         "query_string": b"",
         "headers": [(b"host", b"localhost")],
     }
+
+
+async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
+    """Who hangs up in the middle of a pasted text is no error, which would fill the log."""
     heard = iter(({"type": "http.request", "body": b"attempt-", "more_body": True}, {"type": "http.disconnect"}))
     sent: list[Message] = []
 
@@ -246,7 +252,7 @@ async def test_who_leaves_before_the_question_is_whole(store: Store) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await pages_app(store)(scope, receive, send)
+    await pages_app(store)(scope("POST", "/api/find"), receive, send)
 
     assert sent[0]["status"] == 499
 
@@ -256,13 +262,6 @@ async def test_a_backup_that_nobody_takes(
 ) -> None:
     """Who asks for a backup and takes nothing of it does not keep its copy on the store's disk."""
     monkeypatch.setattr(upkeep, "_STALLED_S", 0.05)
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/api/store/backup",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost")],
-    }
     copies: list[Path] = []
 
     async def receive() -> Message:
@@ -274,11 +273,37 @@ async def test_a_backup_that_nobody_takes(
             copies.extend(store.path.parent.glob(".*backup-*"))
             await asyncio.Event().wait()
 
-    await pages_app(store, more=upkeep.routes(store))(scope, receive, send)
+    await pages_app(store, more=upkeep.routes(store))(scope("GET", "/api/store/backup"), receive, send)
 
     assert len(copies) == 1
     assert not [*store.path.parent.glob(".*backup-*")]
     assert "took next to nothing" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_copies_are_removed_beside_the_event_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Removing a large copy takes seconds, in which requests are answered."""
+    threads: list[threading.Thread] = []
+
+    class Noted(tempfile.TemporaryDirectory[str]):
+        def cleanup(self) -> None:
+            threads.append(threading.current_thread())
+            super().cleanup()
+
+    def fail(*_: Any) -> None:
+        raise StoreError("it failed")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Noted)
+    if fails:
+        monkeypatch.setattr(upkeep, "backup", fail)
+    async with asking(store, more=upkeep.routes(store)) as client:
+        answer = await client.get("/api/store/backup")
+
+    assert answer.is_success != fails
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_backups_are_sent_as_they_are(store: Store) -> None:
