@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 
 from telemetry.errors import StoreError
 from telemetry.store import relations
-from telemetry.store.blocks import flush_folder
+from telemetry.store.blocks import flush
 from telemetry.store.duck import Store
 
 _CHECKING_BYTES: Final = 512 * 1024 * 1024
@@ -38,7 +38,7 @@ def backup(store: Store, target: str | os.PathLike[str]) -> Path:
                     os.fsync(file.fileno())  # or a commit's own would wait for hundreds of megabytes at the end
             _check(partial, frozen.spans)
             partial.rename(target)
-        flush_folder(target.parent)
+        flush(target.parent)
     except OSError as error:
         raise StoreError(f"cannot write the backup {target}: {error.strerror}") from error
     return target

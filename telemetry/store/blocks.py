@@ -79,7 +79,7 @@ class Copies:
             copies.flush()
             os.fdatasync(copies.fileno())
         if is_new:
-            flush_folder(self._path.parent)
+            flush(self._path.parent)
 
     def discard(self) -> None:
         """Remove them when the store was closed in good order."""
@@ -156,9 +156,9 @@ def _is_torn(block: bytes) -> bool:
     return bool((np.bitwise_xor.reduce(words[1:] * _FACTOR) ^ _BASIS) != words[0])
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Make a file durable, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -50,6 +50,8 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         "autoinstall_known_extensions": False,
     }
     blocks.put_back(path)
+    if not read_only:
+        _flush_log(path)
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
@@ -58,6 +60,17 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         return connection
     except duckdb.Error as error:
         raise translated(error, path) from error
+
+
+def _flush_log(path: Path) -> None:
+    """Make durable what a killed process wrote to its log, and had not flushed: whoever sends it again is told at once
+    that it is stored."""
+    try:
+        blocks.flush(path.with_name(path.name + ".wal"))
+    except (FileNotFoundError, PermissionError):  # of which DuckDB says more
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot write the log of {path}: {error.strerror}") from error
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:

@@ -1,5 +1,6 @@
 """Opening a store: every reason why it cannot be is told apart."""
 
+import errno
 import json
 import os
 import shutil
@@ -81,6 +82,48 @@ def test_damaged(path: Path) -> None:
         file.write(os.urandom(path.stat().st_size - 4096 * 4))
     with pytest.raises(StoreError, match="damaged"):
         Store.open(path)
+
+
+def killed(path: Path) -> Path:
+    """A file as a kill leaves it, whose log has a commit."""
+    left = path.with_name("killed.duckdb")
+    with Store.open(path) as store:
+        store.commit([table(attempt(1))])
+        for suffix in ("", ".wal"):
+            shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+    return left
+
+
+def test_a_log_that_was_left_is_durable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill left in a log unflushed is on the disk before anyone is told that it is stored."""
+    left, steps = killed(path), list[str]()
+    log = left.with_name(left.name + ".wal").stat().st_ino
+    fsync, connect = os.fsync, duckdb.connect
+
+    def noted(handle: int) -> None:
+        fsync(handle)
+        steps.extend(["flushed"] * (os.fstat(handle).st_ino == log))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(duckdb, "connect", lambda *given, **more: steps.append("opened") or connect(*given, **more))
+    Store.open(left).close()
+
+    assert steps[:2] == ["flushed", "opened"]
+
+
+def test_a_log_that_cannot_be_flushed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails then is an error, not silence."""
+    left = killed(path)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail)
+        with pytest.raises(StoreError, match="cannot write the log"):
+            Store.open(left)
+    with Store.open(left) as store:
+        assert store.info()["spans"] == len(attempt(1))
 
 
 def test_newer_schema(path: Path) -> None:
