@@ -276,7 +276,7 @@ class Store:
             rest = spans.select(["end_ns", "received_ns"]).slice(start, rows).filter(kept)
             each.append(Committed(rest.num_rows, rows - rest.num_rows))
             entries.accept(request.transport, rest, each[-1].duplicates)
-            if request.digest:
+            if request.digest and not each[-1].duplicates:  # or some of its spans may be forgotten before it is
                 taken[request.digest] = rows
             start += rows
         entries.add(ledger)
@@ -301,13 +301,17 @@ class Store:
         return each
 
     def taken(self, digest: str) -> int | None:
-        """How many spans a request has that was taken lately, all of it; None where it was not."""
+        """How many spans a request has that lately brought all of them; None of any other."""
         return self._duplicates.requests.spans(digest)
 
-    def forget_requests(self) -> None:
-        """Know none that was taken until now: before spans are forgotten, for these are stored if they come again."""
+    def forget_requests(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Know no request any more, in a transaction that forgets spans: these are stored if they come again.
+
+        Those that come meanwhile may be known: their spans wait in the journal, of which nothing is forgotten.
+        """
         with self._writing:
             self._duplicates.requests.clear()
+        execute(connection, "delete from stored.requests")
 
     @contextlib.contextmanager
     def _mirrored(self) -> Iterator[None]:

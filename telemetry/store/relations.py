@@ -341,11 +341,10 @@ def _follow() -> list[str]:
 
 
 def forget() -> list[str]:
-    """Statements that forget the attempts in `forgotten`, but for their spans, and the requests that brought these."""
+    """Statements that forget the attempts in `forgotten`, but for their spans."""
     return [
         *(note for group in GROUPED for note in group.note("stored.connections semi join forgotten using (trace_id)")),
         *(f"delete from stored.{name} where trace_id in (from forgotten)" for name in ("connections", "steps")),
-        "delete from stored.requests",  # whose spans these were is not known
         "create or replace temp table arrived as select *, rowid as place from stored.connections limit 0",
         *(statement for group in GROUPED for statement in group.regroup),
         "drop table arrived",

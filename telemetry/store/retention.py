@@ -99,7 +99,6 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
     values = {**params, "before": before_ns}
     old = f"attempt_id is null and {_ENDED} < $before"
     with store.maintained("pruning") as connection, store.transaction(connection):
-        store.forget_requests()  # those that come meanwhile wait in the journal, of which nothing is forgotten
         connection.register("waiting", store.waiting())
         attempts = _count(
             connection,
@@ -124,6 +123,8 @@ def _forget(store: Store, before_ns: int, which: str, params: dict[str, object])
         if not params.get("name"):
             connection.execute("delete from stored.ingest where minute_ns < $before", {"before": before_ns})
         connection.execute("drop table forgotten")
+        if spans:
+            store.forget_requests(connection)
     return Pruned(spans, attempts)
 
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import duckdb
 import pyarrow.compute as pc
 import pytest
 
 from telemetry.store.checks import verify
-from telemetry.store.duck import Request, Store
+from telemetry.store.duck import Committed, Request, Store
 from telemetry.store.retention import DAY_NS, Pruned, Retention, prune, used_bytes
 from telemetry.support.asking import ask
 from tests.support.spans import T0, attempt, foreign, moved, table
@@ -71,6 +72,47 @@ def test_requests_are_forgotten_with_their_spans(tmp_path: Path) -> None:
     assert after is None
     assert reopened == [None, new.spans.num_rows]
     assert [one.stored for one in again] == [old.spans.num_rows, 0]
+
+
+def test_a_request_that_comes_again_while_its_spans_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told that they are there, as they are until then; but it is stored if it comes once more."""
+    old = Request(table(attempt(1)), "grpc", "1" * 32)
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit_each([old])
+        store.tend(now=True)
+        forget = store.forget_requests
+
+        def forget_around_a_commit(connection: duckdb.DuckDBPyConnection) -> None:
+            meanwhile.extend(store.commit_each([old]))
+            forget(connection)
+            meanwhile.extend(store.commit_each([old]))
+
+        meanwhile: list[Committed] = []
+        monkeypatch.setattr(store, "forget_requests", forget_around_a_commit)
+        prune(store, Retention(days=20), now_ns=T0 + 60 * DAY_NS)
+        known = store.taken("1" * 32)
+        [again] = store.commit_each([old])
+        known_again = store.taken("1" * 32)
+
+    assert [one.duplicates for one in meanwhile] == [old.spans.num_rows] * 2
+    assert known is None
+    assert again.stored == known_again == old.spans.num_rows
+
+
+def test_nothing_forgotten_forgets_no_request(tmp_path: Path) -> None:
+    """Pruning that finds nothing leaves requests known, in memory and in the file."""
+    path = tmp_path / "s.duckdb"
+    with Store.open(path) as store:
+        store.commit_each([Request(table(attempt(1)), "grpc", "1" * 32)])
+        store.tend(now=True)
+        prune(store, Retention(days=20), now_ns=T0)
+        known = store.taken("1" * 32)
+    with Store.open(path) as store:
+        reopened = store.taken("1" * 32)
+
+    assert known == reopened == len(attempt(1))
 
 
 def test_part_of_a_session(store: Store) -> None:
