@@ -79,7 +79,7 @@ def _names(path: Path, file: BinaryIO) -> bool:
 def _check(copy: Path, expected: int) -> None:
     """Read all of it, by which DuckDB compares each block with its checksum."""
     with Store.open(copy, read_only=True, memory_limit_bytes=_CHECKING_BYTES) as opened:
-        for name in (*relations.TABLES, "requests", "spans"):
+        for name in (*relations.TABLES, "spans"):
             opened.query(f"select count(columns(*)) from stored.{name}")
         found = opened.query("select count(*) as n from stored.spans")["n"][0].as_py()
     if found != expected:

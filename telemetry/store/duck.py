@@ -65,6 +65,9 @@ UNSORTED_IDS: Final = 4 * FOLD_ROWS
 UNSORTED_SHARE: Final = 8
 """... or one in so many of all: sorting 22 million, of 100 million spans, takes 3.5 s."""
 
+MOST_REQUESTS: Final = 4 * REQUESTS
+"""Some 6 MB. Writing the last ones anew takes a hundredth of a second."""
+
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
 _log = logging.getLogger(__name__)
@@ -343,6 +346,7 @@ class Store:
             if now or self.lags:
                 self.fold(connection, all=now)
                 self._sort_ids(connection)
+                self._keep_requests(connection)
             if self._frozen:
                 if self.wal_bytes < MOST_FROZEN_WAL_BYTES:
                     return
@@ -508,8 +512,7 @@ class Store:
             for relation in relations.MERGED:
                 for statement in relation.fold:
                     execute(connection, statement)
-            for statement in relations.remember_requests(REQUESTS) if requests.num_rows else ():
-                execute(connection, statement)
+            execute(connection, "insert into stored.requests from waiting_requests")
             for start in range(0, spans.num_rows, FOLD_ROWS):
                 # One chunk a row group: DuckDB gathers smaller ones in memory first, 2.5 of 9 microseconds a span.
                 with registered(connection, waiting_spans=joined([spans.slice(start, FOLD_ROWS)])):
@@ -529,6 +532,12 @@ class Store:
             with self.transaction(connection):
                 for statement in relations.sort_ids():
                     execute(connection, statement)
+
+    def _keep_requests(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Forget all but the last requests when enough others have come."""
+        if execute(connection, "select count(*) from stored.requests").fetchall()[0][0] > MOST_REQUESTS:
+            with self.transaction(connection):
+                execute(connection, relations.keep_requests(REQUESTS))
 
     @contextlib.contextmanager
     def maintained(self, task: str = "upkeep") -> Iterator[duckdb.DuckDBPyConnection]:

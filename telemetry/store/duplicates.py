@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from telemetry.store import relations
 from telemetry.store.recent import NEVER_NS, REQUESTS, Hashes, Recent, RecentRequests, hashed
 from telemetry.store.statements import execute, registered
 from telemetry.store.tail import Tail
@@ -50,9 +51,7 @@ class Duplicates:
     def _remember_requests(self) -> None:
         with registered(self._connection, waiting_requests=self._tail.waiting("requests")):
             known = self._connection.execute(
-                "from stored.requests where rowid > (select max(rowid) from stored.requests) - $most "
-                "union all from waiting_requests",
-                {"most": REQUESTS},
+                f"{relations.last_requests(REQUESTS)} union all from waiting_requests"
             ).fetchall()
         self.requests.add(dict(known))
 

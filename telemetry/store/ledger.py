@@ -55,7 +55,7 @@ class _Row:
 
 
 class Ledger:
-    """The rows of one commit, or of what is refused until the next one. One thread at a time."""
+    """The rows of one commit, or of what is refused or comes again until the next one. One thread at a time."""
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _Row] = {}

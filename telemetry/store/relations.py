@@ -3,8 +3,9 @@
 The files in `queries/schema/` define each relation as a view over `spans`. Reading 100 million spans for every report
 would be slow, so the store keeps rows that are computed already, and four schemas tell them apart:
 
-- `stored`: what is on disk. Each commit writes one row, all its spans packed (`journal.py`), into `stored.journal_a` or
-  `stored.journal_b`, and keeps them in memory as Arrow tables, where they wait.
+- `stored`: what is on disk. Each commit writes all its spans, packed (`journal.py`), as one row into `stored.journal_a`
+  or `stored.journal_b`, as others its part of the ledger and of the requests, and keeps all in memory as Arrow tables,
+  where they wait.
   Now and then a journal is *folded*: its spans are inserted into `stored.spans`, what they say is merged into
   `stored.connections` and `stored.steps`, the rows of `stored.sessions` and `stored.episodes` that this changes are
   made anew (`grouped.py`), and the journal is emptied, in one transaction. The ledger of requests goes the same way,
@@ -320,8 +321,8 @@ DEFINED: Final = {
     **{relation.name: (relation.key,) for relation in GROUPED},
 }
 """The relations that can be computed from all spans again, with their keys."""
-TABLES: Final = ("ids", "ids_recent", *(one.name for one in MERGED), *(one.name for one in GROUPED))
-"""What is in `stored` besides spans and journals."""
+TABLES: Final = ("requests", "ids", "ids_recent", *(one.name for one in MERGED), *(one.name for one in GROUPED))
+"""What `stored` keeps besides spans and journals."""
 
 
 def _follow() -> list[str]:
@@ -376,16 +377,22 @@ def spans() -> str:
 
 
 def requests() -> str:
-    """The statement that makes the table of requests that were taken."""
+    """The statement that makes the table of requests that were taken.
+
+    Of another definition than before only `opening.SCHEMA_VERSION` tells: `fingerprint` would compute all rows anew.
+    """
     return definition("requests").replace("create table requests (", "create table stored.requests (")
 
 
-def remember_requests(most: int) -> list[str]:
-    """Statements that forget all but the last requests, and add those that wait."""
-    return [  # in this order: until a transaction ends, rowids of what it inserted are beyond all others
-        f"delete from stored.requests where rowid <= (select max(rowid) from stored.requests) - {most}",
-        "insert into stored.requests from waiting_requests",
-    ]
+def last_requests(most: int) -> str:
+    """Select the requests that were stored last, not in a transaction that stores some: until it ends, their rowids are
+    beyond all others."""
+    return f"from stored.requests where rowid > (select max(rowid) from stored.requests) - {most}"
+
+
+def keep_requests(most: int) -> str:
+    """The statement that forgets all but the last requests. Deleted rows would keep their room until a compaction."""
+    return f"create or replace table stored.requests as {last_requests(most)} order by rowid"
 
 
 def journal(side: str) -> str:

@@ -112,19 +112,42 @@ class TestCommit:
         assert known == known_again == [len(attempt(1))] * 3 + [None]
 
     def test_only_the_last_requests_are_kept(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The file forgets requests beyond those that are read on opening, with each fold."""
+        """The file forgets requests beyond those that are read on opening, however it is compacted, and never these."""
         for module in (duck, duplicates):
             monkeypatch.setattr(module, "REQUESTS", 3)
-        with Store.open(path) as store:
-            for number in range(8):
+        monkeypatch.setattr(duck, "MOST_REQUESTS", 5)
+        kept = []
+        with Store.open(path, merges=8) as store:
+            for number in range(10):
                 store.commit_each([Request(table(attempt(number)), "grpc", str(number) * 32)])
                 store.tend(now=True)
-            kept = store.query("select digest from stored.requests").to_pylist()
+                store.compact()
+                rows = store.query("select digest[1] as d from stored.requests order by rowid").to_pylist()
+                kept.append("".join(row["d"] for row in rows))
         with Store.open(path) as store:
-            known = [number for number in range(8) if store.taken(str(number) * 32)]
+            known = [number for number in range(10) if store.taken(str(number) * 32)]
 
-        assert [row["digest"][0] for row in kept] == ["4", "5", "6", "7"]
-        assert known == [5, 6, 7]
+        assert kept == ["0", "01", "012", "0123", "01234", "345", "3456", "34567", "678", "6789"]
+        assert known == [7, 8, 9]
+
+    def test_what_is_kept_of_requests_stays_small(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where nothing is ever compacted: their table is made anew, and takes the room of the one before."""
+        for module in (duck, duplicates):
+            monkeypatch.setattr(module, "REQUESTS", 2_000)
+        monkeypatch.setattr(duck, "MOST_REQUESTS", 8_000)
+        schema = pa.schema([("digest", pa.string()), ("spans", pa.int64())])
+        sizes = []
+        with Store.open(path) as store:
+            for number in range(40):
+                digests = [f"{number * 4_000 + n:032x}" for n in range(4_000)]
+                store._tail.add(store._side, {"requests": pa.table([digests, [1] * 4_000], schema=schema)})
+                store.record_rejection("grpc", "no span", 1)  # by which there is something to fold
+                store.tend(now=True)
+                sizes.append(path.stat().st_size)
+            rows = store.query("select count(*) as n from stored.requests").to_pylist()
+
+        assert rows[0]["n"] <= 8_000
+        assert sizes[-1] <= 1.5 * sizes[9]
 
     def test_same_span_id_in_two_traces(self, path: Path) -> None:
         """A span id is unique within its trace only."""
