@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from telemetry import semconv
 from telemetry.errors import Overloaded
+from telemetry.receiver import intake
 from telemetry.store.duck import Store
 from telemetry.store.writer import Writer
 from tests.support.receiving import KeptSpans, Ports, receiving
@@ -91,6 +92,29 @@ async def test_what_is_sent_can_be_queried(store: Store, kind: str) -> None:
         assert (row["status_code"], row["status_message"]) == ("ERROR", "it failed")
         assert (row["scope_version"], row["event"]) == ("1.0", "happened")
         assert row["linked"] in befores
+
+
+async def test_what_comes_again_by_another_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same request over each transport, compressed or not, is stored once, decoded once, and counted each time."""
+    sent = spans()
+    writer = Writer(store)
+    results = []
+    async with receiving(writer) as ports:
+        for exporter in (make(ports) for make in EXPORTERS.values()):
+            results.append(await asyncio.to_thread(exporter.export, sent))
+            await asyncio.to_thread(exporter.shutdown)
+            monkeypatch.setattr(intake, "decode_together", None)
+    await writer.close()
+    rows = store.query(
+        "select transport, sum(requests)::int as requests, sum(stored)::int as stored, "
+        "sum(duplicates)::int as duplicates from ingest group by 1 order by 1"
+    ).to_pylist()
+
+    assert results == [SpanExportResult.SUCCESS] * 4
+    assert [tuple(row.values()) for row in rows] == [
+        ("grpc", 2, len(sent), len(sent)),
+        ("http/protobuf", 2, 0, 2 * len(sent)),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["grpc", "http"])
