@@ -36,10 +36,8 @@ class Duplicates:
         # By the order of arrival: clocks jump.
         with registered(self._connection, waiting_spans=self._tail.waiting("spans")):
             found = self._connection.sql(
-                "select trace_id, span_id, received_ns from stored.spans "
-                "where rowid > (select max(rowid) from stored.spans) - $most "
-                "union all select trace_id, span_id, received_ns from waiting_spans",
-                params={"most": self._remembered},
+                f"select trace_id, span_id, received_ns {relations.last_rows('spans', self._remembered)} "
+                "union all select trace_id, span_id, received_ns from waiting_spans"
             ).to_arrow_reader(100_000)
             hashes, received = [], NEVER_NS
             for batch in found:
@@ -51,7 +49,7 @@ class Duplicates:
     def _remember_requests(self) -> None:
         with registered(self._connection, waiting_requests=self._tail.waiting("requests")):
             known = self._connection.execute(
-                f"{relations.last_requests(REQUESTS)} union all from waiting_requests"
+                f"{relations.last_rows('requests', REQUESTS)} union all from waiting_requests"
             ).fetchall()
         self.requests.add(dict(known))
 

@@ -373,7 +373,11 @@ def tables() -> list[str]:
 
 def spans() -> str:
     """The statement that makes the table of spans."""
-    return definition("spans").replace("create table spans (", "create table stored.spans (")
+    return _stored("spans")
+
+
+def _stored(name: str) -> str:
+    return definition(name).replace(f"create table {name} (", f"create table stored.{name} (")
 
 
 def requests() -> str:
@@ -381,18 +385,18 @@ def requests() -> str:
 
     Of another definition than before only `opening.SCHEMA_VERSION` tells: `fingerprint` would compute all rows anew.
     """
-    return definition("requests").replace("create table requests (", "create table stored.requests (")
+    return _stored("requests")
 
 
-def last_requests(most: int) -> str:
-    """Select the requests that were stored last, not in a transaction that stores some: until it ends, their rowids are
-    beyond all others."""
-    return f"from stored.requests where rowid > (select max(rowid) from stored.requests) - {most}"
+def last_rows(table: str, most: int) -> str:
+    """Name the rows that were stored last, from `from` on; not in a transaction that stores some: until it ends, their
+    rowids are beyond all others."""
+    return f"from stored.{table} where rowid > (select max(rowid) from stored.{table}) - {most}"
 
 
 def keep_requests(most: int) -> str:
     """The statement that forgets all but the last requests. Deleted rows would keep their room until a compaction."""
-    return f"create or replace table stored.requests as {last_requests(most)} order by rowid"
+    return f"create or replace table stored.requests as {last_rows('requests', most)} order by rowid"
 
 
 def journal(side: str) -> str:
