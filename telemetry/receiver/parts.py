@@ -89,7 +89,7 @@ def json_depth(body: bytes) -> int:
 
 
 def look_slowly(piece: bytes, shape: NDArray[np.int64]) -> None:
-    """As `compiled.look_at_json`, and five times as long: add to a shape what a piece of JSON has.
+    """As `compiled.look_at_json`, and five to twelve times as long: add to a shape what a piece of JSON has.
 
     Args:
         piece: does not end within an escape.

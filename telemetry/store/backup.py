@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from telemetry.errors import StoreError
-from telemetry.store import relations
+from telemetry.store import opening, relations
 from telemetry.store.blocks import flush
 from telemetry.store.duck import Store
 
@@ -66,7 +66,7 @@ def _part(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _refuse_if_taken(target: Path) -> None:
-    for taken in (target, target.with_name(target.name + ".wal")):
+    for taken in (target, *opening.logs(target)):
         if taken.exists():
             raise StoreError(f"{taken} exists; choose another path, or remove it")
 

@@ -37,7 +37,7 @@ A report groups what waits, 10 to 60 ms for these.
 A fold stores whole row groups, and lets the rest wait: a compaction writes smaller ones together, and commits wait
 (5 s for a million spans, 0.01 s without)."""
 FOLD_COMMITS: Final = 10_000
-"""Waiting commits that do: each is a row of the journal, of some 2 KB even where all of its spans were refused."""
+"""Waiting commits that do: each is some rows of the journal, of 2 KB even where all its spans were refused."""
 FOLDS_IN_MEMORY: Final = 32
 """So many times what waits fits into the store's memory, or a fold is worthwhile with fewer spans."""
 MOST_WAITING: Final = 4
@@ -537,7 +537,8 @@ class Store:
         """Forget all but the last requests when enough others have come."""
         if execute(connection, "select count(*) from stored.requests").fetchall()[0][0] > MOST_REQUESTS:
             with self.transaction(connection):
-                execute(connection, relations.keep_requests(REQUESTS))
+                for statement in relations.keep_requests(REQUESTS):
+                    execute(connection, statement)
 
     @contextlib.contextmanager
     def maintained(self, task: str = "upkeep") -> Iterator[duckdb.DuckDBPyConnection]:
@@ -617,10 +618,11 @@ class Store:
     @property
     def wal_bytes(self) -> int:
         """Of the write-ahead log beside the file."""
-        try:
-            return self.path.with_name(self.path.name + ".wal").stat().st_size
-        except FileNotFoundError:
-            return 0
+        size = 0
+        for log in opening.logs(self.path):
+            with contextlib.suppress(FileNotFoundError):
+                size += log.stat().st_size
+        return size
 
     # Reading
 

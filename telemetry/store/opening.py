@@ -51,7 +51,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
     }
     blocks.put_back(path)
     if not read_only:
-        _flush_log(path)
+        _flush_logs(path)
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
@@ -62,15 +62,21 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
         raise translated(error, path) from error
 
 
-def _flush_log(path: Path) -> None:
+def logs(path: Path) -> list[Path]:
+    """Where DuckDB writes what is committed: beside the file, and during a checkpoint to a second one."""
+    return [path.with_name(path.name + suffix) for suffix in (".wal", ".wal.checkpoint")]
+
+
+def _flush_logs(path: Path) -> None:
     """Make durable what a killed process wrote to its log, and had not flushed: whoever sends it again is told at once
     that it is stored."""
-    try:
-        blocks.flush(path.with_name(path.name + ".wal"))
-    except (FileNotFoundError, PermissionError):  # of which DuckDB says more
-        pass
-    except OSError as error:
-        raise StoreError(f"cannot write the log of {path}: {error.strerror}") from error
+    for log in logs(path):
+        try:
+            blocks.flush(log)
+        except (FileNotFoundError, PermissionError):  # of which DuckDB says more
+            pass
+        except OSError as error:
+            raise StoreError(f"cannot write the log of {path}: {error.strerror}") from error
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:

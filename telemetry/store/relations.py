@@ -394,9 +394,15 @@ def last_rows(table: str, most: int) -> str:
     return f"from stored.{table} where rowid > (select max(rowid) from stored.{table}) - {most}"
 
 
-def keep_requests(most: int) -> str:
-    """The statement that forgets all but the last requests. Deleted rows would keep their room until a compaction."""
-    return f"create or replace table stored.requests as {last_rows('requests', most)} order by rowid"
+def keep_requests(most: int) -> list[str]:
+    """Forget all but the last requests, in a new table: deleted rows would keep their room until a compaction."""
+    return [
+        f"create or replace temp table kept as {last_rows('requests', most)} order by rowid",
+        "drop table stored.requests",
+        requests(),
+        "insert into stored.requests from kept",
+        "drop table kept",
+    ]
 
 
 def journal(side: str) -> str:

@@ -86,7 +86,7 @@ class Tail:
 
     @property
     def commits(self) -> int:
-        """Of how many commits anything waits, in the rows of both journals."""
+        """Of how many commits anything waits; of those before a crash, how many rows of the journals."""
         return sum(self._commits.values())
 
     @property

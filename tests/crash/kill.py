@@ -137,7 +137,7 @@ def _kill_migrating(folder: Path, mode: str, after_s: float) -> tuple[Tally, lis
         OUTDATED[mode](outdated.beside(path), STORED, WAITING)
         shutil.copyfile(outdated.beside(path), path)
     said = _kill_one(path, 0, "outdated", after_s, begun="busy")
-    for suffix in ("", ".wal", ".blocks"):
+    for suffix in ("", ".wal", ".wal.checkpoint", ".blocks"):
         if path.with_name(path.name + suffix).exists():
             shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
     tally = Tally()

@@ -145,8 +145,11 @@ class TestCommit:
                 store.tend(now=True)
                 sizes.append(path.stat().st_size)
             rows = store.query("select count(*) as n from stored.requests").to_pylist()
+            columns = "select is_nullable from duckdb_columns() where table_name = 'requests'"
+            nullable = store.query(columns).to_pylist()
 
         assert rows[0]["n"] <= 8_000
+        assert nullable == [{"is_nullable": False}] * 2
         assert sizes[-1] <= 1.5 * sizes[9]
 
     def test_same_span_id_in_two_traces(self, path: Path) -> None:

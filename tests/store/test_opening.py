@@ -94,15 +94,18 @@ def killed(path: Path) -> Path:
     return left
 
 
-def test_a_log_that_was_left_is_durable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("log", [".wal", ".wal.checkpoint"])
+def test_a_log_that_was_left_is_durable(path: Path, monkeypatch: pytest.MonkeyPatch, log: str) -> None:
     """What a kill left in a log unflushed is on the disk before anyone is told that it is stored."""
     left, steps = killed(path), list[str]()
-    log = left.with_name(left.name + ".wal").stat().st_ino
+    written = left.with_name(left.name + log)
+    written.touch()
+    number = written.stat().st_ino
     fsync, connect = os.fsync, duckdb.connect
 
     def noted(handle: int) -> None:
         fsync(handle)
-        steps.extend(["flushed"] * (os.fstat(handle).st_ino == log))
+        steps.extend(["flushed"] * (os.fstat(handle).st_ino == number))
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(duckdb, "connect", lambda *given, **more: steps.append("opened") or connect(*given, **more))
