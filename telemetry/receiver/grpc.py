@@ -3,8 +3,9 @@
 Messages are handed over undecoded, because `scanner.py` decodes them faster than the generated classes.
 The token is looked at before the message is read, and gzip is decompressed here: gRPC itself would do either for
 everyone, and count nothing. So the methods are served as streams of one message, which look the same on the wire.
-UNAVAILABLE with RetryInfo is the only answer that asks a sender to try again. RetryInfo travels twice: inside
+UNAVAILABLE with RetryInfo is our only answer that asks a sender to try again. RetryInfo travels twice: inside
 `grpc-status-details-bin` as the OTLP specification says, and as `google.rpc.retryinfo-bin`, where the Python SDK looks.
+Of thousands of calls at once gRPC itself ends some with CANCELLED, which asks for it, too.
 """
 
 import asyncio
@@ -75,8 +76,12 @@ async def serve(
             ("grpc.http2.bdp_probe", 0),  # so what nobody reads yet is 64 KB of a call, not what the network can carry
             ("grpc.per_message_decompression", 0),
             ("grpc.compression_enabled_algorithms_bitset", _CODINGS),
-            # Near its limit gRPC refuses calls while earlier ones end, without RetryInfo: so `room` refuses before.
-            ("grpc.max_concurrent_streams", 2 * limits.max_requests),
+            # Clients keep back what is beyond the limit of a connection. "Overload protection" would refuse calls near
+            # it, while earlier ones end. "Pending" are the calls of all connections that nobody here has seen yet.
+            ("grpc.max_concurrent_streams", limits.max_requests),
+            ("grpc.http.overload_protection", 0),
+            ("grpc.server.max_pending_requests", limits.max_pending),
+            ("grpc.server.max_pending_requests_hard_limit", limits.max_pending),
             ("grpc.max_metadata_size", 16 * 1024),
             ("grpc.max_allowed_incoming_connections", limits.max_connections),
             ("grpc.server_handshake_timeout_ms", round(limits.header_s * 1000)),

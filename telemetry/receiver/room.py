@@ -37,6 +37,8 @@ class Limits:
     """For a request's headers to arrive."""
     max_messages: int = 8
     """Of gRPC that arrive at once: how large one is shows only when it is whole, so each may be as large as any."""
+    max_pending: int = 3000
+    """Calls of gRPC that were not looked at yet: each may bring 64 KB with it."""
     body_s: float = 30.0
     """For a request's body to arrive; SDKs give up after ten seconds, Collectors after five."""
     slow_s: float = 2.0
