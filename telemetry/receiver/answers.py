@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from telemetry.errors import DecodeError, Overloaded, PayloadTooLarge, StoreError
 from telemetry.receiver import parts
-from telemetry.receiver.otlp import Rejection
+from telemetry.receiver.otlp import Rejection, parsed
 from telemetry.receiver.otlp_json import read_json
 
 Encoding = Literal["protobuf", "json"]
@@ -189,7 +189,7 @@ def not_kept_response(signal: Literal["logs", "metrics"], body: bytes, encoding:
     else:
         parts.check_protobuf(body, kind.request.DESCRIPTOR)
         try:
-            request = kind.request.FromString(body)
+            request = parsed(kind.request, body)
         except ProtobufError as error:
             raise DecodeError(f"the body is no OTLP {signal} request in binary protobuf") from error
         records = _below([request], kind.path)

@@ -385,6 +385,21 @@ def _example(span: bytes | Mapping[str, Any]) -> str:
     return f"name={read.name[:60]!r}, trace_id={read.trace_id[:20].hex()!r}, span_id={read.span_id[:20].hex()!r}"
 
 
+def parsed(kind: Any, body: bytes) -> Any:
+    """A message of protobuf.
+
+    Raises:
+        ProtobufError: it is malformed.
+        MemoryError: there is too little for it; protobuf has only other words for that.
+    """
+    try:
+        return kind.FromString(body)
+    except ProtobufError as error:
+        if "alloc failed" in str(error):
+            raise MemoryError from error
+        raise
+
+
 def present(**fields: Any) -> Row:
     """The fields that say something: as in proto3, zero and empty say nothing."""
     return {name: value for name, value in fields.items() if value}

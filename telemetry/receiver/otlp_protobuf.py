@@ -46,7 +46,7 @@ def read_frames(body: bytes) -> Any:
         DecodeError: it is malformed.
     """
     try:
-        return _Frames.FromString(body)
+        return otlp.parsed(_Frames, body)
     except ProtobufError as error:
         raise DecodeError("the body is no OTLP trace request in binary protobuf") from error
 
@@ -151,7 +151,7 @@ def read_span(body: bytes) -> Row:
         Refused: it breaks a rule.
     """
     try:
-        span = trace_pb2.Span.FromString(body)
+        span = otlp.parsed(trace_pb2.Span, body)
     except ProtobufError as error:
         raise Refused("the span is not readable: malformed protobuf, or text that is not UTF-8") from error
     return {

@@ -4,13 +4,17 @@ import contextlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest as Logs
 from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from telemetry.errors import DecodeError, PayloadTooLarge
@@ -388,6 +392,49 @@ def test_json_span_that_is_rejected(fields: dict[str, Any]) -> None:
 
     assert decoded.table.num_rows == 0
     assert [rejection.count for rejection in decoded.rejected] == [1]
+
+
+SHORT_OF_MEMORY = """
+import resource
+import sys
+from pathlib import Path
+
+from telemetry.receiver.answers import not_kept_response
+from telemetry.receiver.otlp_protobuf import read_frames, read_span
+
+body = sys.stdin.buffer.read()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, resource.RLIM_INFINITY))
+try:
+    {0}
+except BaseException as error:
+    said = type(error).__name__
+else:
+    said = "read"
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(said)
+"""
+
+
+@pytest.mark.parametrize(
+    ("reads", "body"),
+    [
+        ("read_frames(body)", request(*[span(attributes=[attribute("key", "value" * 10)] * 20)] * 10_000)),
+        ("read_span(body)", span(attributes=[attribute("key", "value" * 10)] * 100_000)),
+        ("not_kept_response('logs', body, 'protobuf')", Logs(resource_logs=[logs_pb2.ResourceLogs()] * 100_000)),
+    ],
+    ids=["request", "span", "logs"],
+)
+def test_too_little_memory_is_no_fault_of_the_sender(reads: str, body: Message) -> None:
+    """What is valid is not called malformed where there is no memory to read it: the sender would drop it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY.format(reads)],
+        input=body.SerializeToString(),
+        capture_output=True,
+        timeout=60,
+    )
+
+    assert (ran.stdout, ran.stderr) == (b"MemoryError\n", b"")
 
 
 def test_unknown_fields_of_protobuf() -> None:
