@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ GRACE_S: Final = 5.0
 """How long requests in flight may take to finish after a stop; the SDKs' exporters give up after ten seconds."""
 _FAREWELL_S: Final = 2.0
 """How long those that are broken off then may take to say so, and to have it written down."""
+_UNREAD_S: Final = 300.0
+"""Who takes nothing of an answer in this time, or does not say so, has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,8 @@ def listening(host: str, port: int, what: str) -> socket.socket:
     # Each connection inherits it. asyncio sets it where a socket names TCP, which this one does not; without it an
     # answer in two parts waits for the other side's delayed acknowledgement: 44 ms instead of 0.3 over loopback.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":  # others keep what was written for who does not read it until the server stops
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(_UNREAD_S * 1000))
     return listener
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from telemetry import formats, semconv, settings, traces
+from telemetry import formats, semconv, serve, settings, traces
 from telemetry.cli.keeping import size_bytes
 from telemetry.cli.running import sites
 from telemetry.errors import ExitCode, ServerError, SessionNotFound, StoreLocked, UnknownReport, UsageError
@@ -249,6 +250,19 @@ def test_an_answer_leaves_at_once() -> None:
         accepted, _ = door.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told so")
+def test_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose answer nobody takes ends, and holds no memory until the server stops."""
+    monkeypatch.setattr(serve, "_UNREAD_S", 0.3)
+    with listening("127.0.0.1", 0, "pages") as door, socket.create_connection(door.getsockname()):
+        accepted, _ = door.accept()
+        with accepted:
+            accepted.settimeout(30)
+            with pytest.raises(TimeoutError) as ended:
+                accepted.sendall(bytes(64_000_000))
+    assert ended.value.errno == errno.ETIMEDOUT
 
 
 def test_a_signal_ends_it_in_good_order(tmp_path: Path) -> None:

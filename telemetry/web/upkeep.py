@@ -52,7 +52,7 @@ class _Copy(FileResponse):
 
         try:
             await super().__call__(scope, receive, send_on)
-        except TimeoutError:  # the server closes the connection of an answer without its end
+        except TimeoutError:  # the connection of an answer without its end is closed, once what was written is taken
             _log.warning("a copy of the store was given up: who asked for it took next to nothing for %g s", _STALLED_S)
         finally:
             await _removed(self._folder)
