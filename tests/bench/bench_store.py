@@ -5,7 +5,6 @@ Every figure is of this machine; ratios are what to compare. README.md beside th
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from telemetry.store.duck import FOLD_ROWS, Store
 from telemetry.store.writer import Writer
 from telemetry.support import story
 from telemetry.support.asking import ask, hashed
+from tests.support.copies import copied
 from tests.support.spans import attempt, foreign, moved, table
 
 HOUR_NS = 3_600 * 10**9
@@ -188,11 +188,8 @@ def growth_of(paths: list[Path]) -> list[dict[str, float]]:
     points = []
     for path in paths:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            copy = Path(folder) / "s.duckdb"
             print(f"copying {path.name}", file=sys.stderr, flush=True)
-            for suffix in ("", ".wal"):
-                if (source := path.with_name(path.name + suffix)).exists():
-                    shutil.copyfile(source, copy.with_name(copy.name + suffix))
+            copy = copied(path, Path(folder) / "s.duckdb")
             begun = time.perf_counter()
             with Store.open(copy) as store:
                 opened = time.perf_counter() - begun

@@ -19,11 +19,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from telemetry.store import blocks
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
 from telemetry.store.retention import DAY_NS
 from tests.crash.victim import ATTEMPTS, digest
 from tests.support import outdated
+from tests.support.copies import copied
 from tests.support.spans import attempt, foreign, moved, table
 
 OUTDATED = {"promote": outdated.without_column, "version 1": outdated.of_version_1}
@@ -137,9 +139,9 @@ def _kill_migrating(folder: Path, mode: str, after_s: float) -> tuple[Tally, lis
         OUTDATED[mode](outdated.beside(path), STORED, WAITING)
         shutil.copyfile(outdated.beside(path), path)
     said = _kill_one(path, 0, "outdated", after_s, begun="busy")
-    for suffix in ("", ".wal", ".wal.checkpoint", ".blocks"):
-        if path.with_name(path.name + suffix).exists():
-            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+    copied(path, copy)
+    if blocks.beside(path).exists():
+        shutil.copyfile(blocks.beside(path), blocks.beside(copy))
     tally = Tally()
     with Store.open(copy) as store:
         misplaced = outdated.misplaced(store)

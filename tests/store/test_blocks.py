@@ -11,6 +11,7 @@ from telemetry.errors import StoreError, StoreLocked
 from telemetry.store import blocks
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from tests.support.copies import copied
 from tests.support.spans import attempt, moved, table
 
 SOME = table(*(attempt(n) for n in range(1, 51)))
@@ -25,8 +26,7 @@ def torn(tmp_path: Path) -> Path:
             store.commit([moved(SOME, number)])
             store.tend(now=True)
         store.commit([moved(SOME, 3)])
-        for suffix in ("", ".wal"):
-            shutil.copyfile(f"{path}{suffix}", f"{before}{suffix}")
+        copied(path, before)
         store.tend(now=True)
         shutil.copyfile(blocks.beside(path), blocks.beside(left))
         old, new = before.read_bytes(), path.read_bytes()
@@ -41,9 +41,7 @@ def torn(tmp_path: Path) -> Path:
 
 def test_torn_block(torn: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without its copy the file cannot be opened; with it, everything acknowledged is there."""
-    alone = torn.with_name("alone.duckdb")
-    for suffix in ("", ".wal"):
-        shutil.copyfile(f"{torn}{suffix}", f"{alone}{suffix}")
+    alone = copied(torn, torn.with_name("alone.duckdb"))
     with pytest.raises(StoreError, match="checksum"):
         Store.open(alone)
     with Store.open(torn) as store:

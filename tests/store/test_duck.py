@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from telemetry.store.duck import Request, Store
 from telemetry.store.reading import Reader
 from telemetry.store.retention import DAY_NS, Retention, prune, used_bytes
 from telemetry.support.asking import ask_table
+from tests.support.copies import copied
 from tests.support.spans import SPANS_SCHEMA, T0, attempt, foreign, moved, table
 
 ENDLESS = "select count(*) from spans a, spans b, range(100000000) c, range(100000000) d"
@@ -103,8 +103,7 @@ class TestCommit:
             store.commit_each([Request(table(attempt(1)), "grpc", "1" * 32)])
             store.tend(now=left == "folded")
             store.commit_each([Request(table(attempt(number)), "grpc", str(number) * 32) for number in (2, 3)])
-            for suffix in ("", ".wal"):
-                shutil.copyfile(f"{path}{suffix}", f"{killed}{suffix}")
+            copied(path, killed)
             known = [store.taken(digit * 32) for digit in "1234"]
         with Store.open(killed if left == "killed" else path) as store:
             known_again = [store.taken(digit * 32) for digit in "1234"]
@@ -249,8 +248,7 @@ def test_whole_row_groups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             store.commit(part)
             store.tend()
         folded = [store.query(stored)["n"][0].as_py(), store.info()["waiting_spans"], count(store)]
-        shutil.copy(path, crashed)
-        shutil.copy(f"{path}.wal", f"{crashed}.wal")
+        copied(path, crashed)
     with Store.open(crashed) as store:
         again = store.commit(some[:20])
         store.commit(some[20:])

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from telemetry.store.checks import verify
 from telemetry.store.duck import Request, Store
 from telemetry.store.opening import SCHEMA_VERSION
 from tests.support import outdated
+from tests.support.copies import copied
 from tests.support.spans import attempt, foreign, table
 
 
@@ -86,12 +86,9 @@ def test_damaged(path: Path) -> None:
 
 def killed(path: Path) -> Path:
     """A file as a kill leaves it, whose log has a commit."""
-    left = path.with_name("killed.duckdb")
     with Store.open(path) as store:
         store.commit([table(attempt(1))])
-        for suffix in ("", ".wal"):
-            shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
-    return left
+        return copied(path, path.with_name("killed.duckdb"))
 
 
 @pytest.mark.parametrize("log", [".wal", ".wal.checkpoint"])
@@ -222,9 +219,7 @@ def test_promoted_attribute(path: Path, tmp_path: Path, monkeypatch: pytest.Monk
         store.commit([table(rows)])
         if not waiting:
             store.tend(now=True)
-        for suffix in ("", ".wal"):
-            if path.with_name(path.name + suffix).exists():
-                shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+        copied(path, left)
     promote(
         monkeypatch,
         semconv.Column("mood", "text", "mood"),
@@ -274,8 +269,7 @@ def test_after_a_crash(path: Path, tmp_path: Path) -> None:
         store.commit([table(rows[:5])])
         store.commit([table(rows[5:])])
         expected = [store.query(f"from {name} order by all").to_pylist() for name in ("verdicts", "ingest")]
-        for suffix in ("", ".wal"):
-            shutil.copyfile(f"{path}{suffix}", f"{left}{suffix}")
+        copied(path, left)
     for read_only in (True, False):
         with Store.open(left, read_only=read_only) as store:
             found = [store.query(f"from {name} order by all").to_pylist() for name in ("verdicts", "ingest")]
@@ -332,10 +326,7 @@ class Copied:
         """Run a statement."""
         done = self._connection.execute(statement, *arguments)
         if statement == "commit":
-            copy = self._path.with_name(f"left-{len(self._left)}.duckdb")
-            for suffix in ("", ".wal"):
-                shutil.copyfile(f"{self._path}{suffix}", f"{copy}{suffix}")
-            self._left.append(copy)
+            self._left.append(copied(self._path, self._path.with_name(f"left-{len(self._left)}.duckdb")))
         return done
 
 

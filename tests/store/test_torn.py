@@ -8,6 +8,7 @@ import pytest
 from telemetry.errors import StoreError
 from telemetry.store.checks import verify
 from telemetry.store.duck import Store
+from tests.support.copies import copied
 from tests.support.spans import attempt, table
 
 pytestmark = pytest.mark.real
@@ -18,7 +19,7 @@ Live = tuple[Path, list[tuple[int, int]]]
 @pytest.fixture
 def live(tmp_path: Path) -> Live:
     """A store as it lies on disk while it is served; after each commit, the size of its log and the spans it had."""
-    path, copy = tmp_path / "s.duckdb", tmp_path / "live.duckdb"
+    path = tmp_path / "s.duckdb"
     acknowledged: list[tuple[int, int]] = []
     with Store.open(path) as store:
         stored = store.commit([ONE]).stored
@@ -26,9 +27,7 @@ def live(tmp_path: Path) -> Live:
         for number in range(2, 8):
             stored += store.commit([table(attempt(number))]).stored
             acknowledged.append((_log(path).stat().st_size, stored))
-        shutil.copy(path, copy)
-        shutil.copy(_log(path), _log(copy))
-    return copy, acknowledged
+        return copied(path, tmp_path / "live.duckdb"), acknowledged
 
 
 def test_cut_off(live: Live, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Files of stores as earlier versions of telemetry left them after a crash: some spans are stored, others wait."""
 
-import shutil
 from pathlib import Path
 
 import duckdb
@@ -10,6 +9,7 @@ from telemetry import semconv
 from telemetry.store import relations
 from telemetry.store.duck import Store
 from telemetry.store.journal import Source, packed
+from tests.support.copies import copied
 
 PROMOTED = next(column for column in semconv.COLUMNS if column.name == "network_type")
 """The column that these files lack: what it would say is among the attributes of their spans."""
@@ -27,8 +27,7 @@ def without_column(path: Path, stored: pa.Table, waiting: pa.Table) -> None:
         store.commit([stored])
         store.tend(now=True)
         store.commit([waiting])
-        for suffix in ("", ".wal"):
-            shutil.copyfile(f"{made}{suffix}", f"{path}{suffix}")
+        copied(made, path)
     made.unlink()
     with duckdb.connect(str(path)) as older:
         _take_column(older, "stored.spans", "variant")
