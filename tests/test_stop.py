@@ -103,6 +103,7 @@ async def test_what_is_broken_off_is_answered_and_written_down(
     held = Held()
     monkeypatch.setattr(intake, "decode_together", held)
 
+    letting = asyncio.create_task(held.let_when_cancelled(caplog, servers=2))
     async with asyncio.timeout(30):
         async with serving(path, ANY) as addresses:
             connections = [
@@ -112,7 +113,7 @@ async def test_what_is_broken_off_is_answered_and_written_down(
             ]
             connections[-1][1].write(b"\x0a\x00")
             await held.entered.wait()
-            asyncio.get_running_loop().call_later(0.3, held.let.set)
+        await letting
         answers = [await reader.read() for reader, _ in connections]
         for _, sender in connections:
             sender.close()

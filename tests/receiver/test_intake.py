@@ -36,6 +36,12 @@ class Held:
         self.let.wait(10)
         return self._work(requests, *more)
 
+    async def let_when_cancelled(self, log: pytest.LogCaptureFixture, servers: int) -> None:
+        """Let it once so many servers have cancelled what they were told to end."""
+        while log.text.count("timeout graceful shutdown exceeded") < servers:  # noqa: ASYNC110  only the log tells
+            await asyncio.sleep(0.01)
+        self.let.set()
+
 
 async def test_requests_that_wait_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """While requests are decoded the event loop goes on, and those that come meanwhile are the next group."""

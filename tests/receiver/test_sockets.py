@@ -433,6 +433,7 @@ async def test_broken_off_by_a_stop(
     writer.held.clear()
     if phase == "is decoded":
         monkeypatch.setattr(intake, "decode_together", held)
+    letting = asyncio.create_task(held.let_when_cancelled(caplog, servers=1))
     async with asyncio.timeout(10):
         async with receiving(writer, timeout_graceful_shutdown=0) as ports:
             reader, sender = await asyncio.open_connection("127.0.0.1", ports.http)
@@ -442,7 +443,7 @@ async def test_broken_off_by_a_stop(
             else:
                 sender.write(complete(last=False))
                 await (held if phase == "is decoded" else writer).entered.wait()
-                asyncio.get_running_loop().call_later(0.2, held.let.set)
+        await letting
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         sender.close()
 
