@@ -405,7 +405,7 @@ def frame(kind: int, flags: int, payload: bytes) -> bytes:
 
 def text(word: str) -> bytes:
     """A string of a header."""
-    return bytes([len(word)]) + word.encode()
+    return bytes([len(word)]) + word.encode("latin-1")
 
 
 async def test_sender_vanishes_before_its_answer() -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 LIBRARY = f"libpython{sysconfig.get_python_version()}.so.1.0"
 NO_ROTEL = (
-    f"NOT TESTED: a real collector. rotel needs the shared {LIBRARY}; "
+    f"NOT TESTED: a real collector. rotel needs Python 3.13 or older, and its shared {LIBRARY}; "
     "install Debian's libpython3-dev for this Python, or build Python with --enable-shared"
 )
 
 
 def rotel() -> list[str] | None:
-    """The command that runs the collector; None where its shared library is missing."""
+    """The command that runs the collector; None where it, or the shared library it needs, is missing."""
     spec = find_spec("rotel")
     if spec is None or not spec.submodule_search_locations:
         return None
