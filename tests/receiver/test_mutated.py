@@ -26,8 +26,8 @@ MUTATED = settings(
 GROWTH_MB = 50
 """Of a server that has taken its first requests; 120 requests that were kept whole would be half of it, at least."""
 PATIENCE_S = 10.0
-LEFT = "grpc._cython.cygrpc.ExecuteBatchError: "
-"""How ends what gRPC itself prints of a sender that left before it was told that its path is not UTF-8."""
+LEFT = "in _send_error_status_from_server\n"
+"""Is in what gRPC itself prints of a sender that left before it was told that its path is not UTF-8."""
 
 Notice = dict[str, str]
 
