@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -25,7 +25,7 @@ from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
 from telemetry.store.readers import Readers
-from telemetry.store.reading import Reader, in_doubt, short_of_memory
+from telemetry.store.reading import Reader, in_doubt, short_of_memory, unusable
 from telemetry.store.recent import GENERATION, REQUESTS, hashed
 from telemetry.store.statements import execute, registered, roll_back
 from telemetry.store.tail import Tail
@@ -71,6 +71,8 @@ MOST_REQUESTS: Final = 4 * REQUESTS
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
 _log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +219,15 @@ class Store:
         """
         if self.read_only:
             raise StoreError(f"{self.path} is open for reading only")
+        ledger = Ledger() if noted is None else noted
+        return self._again(lambda: self._commit_once(requests, ledger, exact))
+
+    def _commit_once(self, requests: Sequence[Request], ledger: Ledger, exact: bool) -> list[Committed]:
         self._catch_up()
         with self._writing:
             self._check_usable()
             try:
-                ledger = Ledger() if noted is None else noted
                 return self._readers.fed(self._writer, lambda: self._commit(requests, ledger, exact))
-            except duckdb.FatalException as error:
-                self._broken = error
-                raise _refusal(error, self.path) from error
             except MemoryError as error:  # pyarrow's is an ArrowException, too
                 roll_back(self._writer)
                 raise _refusal(error, self.path) from error
@@ -234,7 +236,22 @@ class Store:
                 raise DecodeError(f"the spans cannot be stored: {error}") from error
             except duckdb.Error as error:
                 roll_back(self._writer)
+                if unusable(error):
+                    self._broken = error
                 raise _refusal(error, self.path) from error
+
+    def _again(self, act: Callable[[], Answer]) -> Answer:
+        """Do it; once more where too little memory leaves in doubt whether it was done, or the file unusable.
+
+        The file is opened again before, and no query runs then that could take as much.
+        """
+        for _ in range(TRIES - 1):
+            try:
+                return act()
+            except StoreError:
+                if not (self._broken and self._readers.short_of_memory):
+                    raise
+        return act()
 
     def _catch_up(self) -> None:
         """Before a commit: have what lags folded, or the file opened again, and wait for whoever does it already.
@@ -246,9 +263,11 @@ class Store:
         while self._broken or self._waiting_share() >= MOST_WAITING:
             self._commit_waits = True
             try:
-                with self._tended(LOOK_S), self._connected() as connection:
+                with self._tended(LOOK_S):
+                    with self._writing:
+                        self._revive()
                     if self._waiting_share() >= MOST_WAITING:  # nobody else has folded meanwhile
-                        self.fold(connection, all=False)
+                        self._fold(all=False)
                 return
             except _Busy:
                 if time.monotonic() >= until_s:
@@ -342,23 +361,30 @@ class Store:
         Raises:
             StoreError: it failed, the disk is full, say. Nothing is lost; the next call tries again.
         """
-        with self.maintained() as connection:
-            if now or self.lags:
-                self.fold(connection, all=now)
-                self._sort_ids(connection)
-                self._keep_requests(connection)
-            if self._frozen:
-                if self.wal_bytes < MOST_FROZEN_WAL_BYTES:
-                    return
-                self._thaw("the log of the store grew too long meanwhile")
-            wanted = now or self.wal_bytes >= CHECKPOINT_WAL_BYTES
-            # One that finds too little memory is what DuckDB calls fatal, and the file must be opened again.
-            short = self._readers.short_of_memory
-            if wanted and not short:
-                self._checkpoint(connection)
-            due = (wanted and short) or self._readers.turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
-            if due and not self._readers.turnstile.rest_s:
-                self._compact(connection)
+        with self._maintaining():
+            fold = now or self.lags
+            if fold:
+                self._fold(all=now)
+            with self._connected() as connection:
+                if fold:
+                    self._sort_ids(connection)
+                    self._keep_requests(connection)
+                self._empty_log(connection, now)
+
+    def _empty_log(self, connection: duckdb.DuckDBPyConnection, now: bool) -> None:
+        """Checkpoint, where that is due."""
+        if self._frozen:
+            if self.wal_bytes < MOST_FROZEN_WAL_BYTES:
+                return
+            self._thaw("the log of the store grew too long meanwhile")
+        wanted = now or self.wal_bytes >= CHECKPOINT_WAL_BYTES
+        # One that finds too little memory is what DuckDB calls fatal, and the file must be opened again.
+        short = self._readers.short_of_memory
+        if wanted and not short:
+            self._checkpoint(connection)
+        due = (wanted and short) or self._readers.turnstile.obstructed or self.wal_bytes >= LONG_WAL_BYTES
+        if due and not self._readers.turnstile.rest_s:
+            self._compact(connection)
 
     def compact(self) -> bool:
         """Checkpoint, and give the room of deleted rows back to the file; commits and queries wait meanwhile.
@@ -417,8 +443,7 @@ class Store:
 
     def _freeze(self) -> Frozen:
         until_s = time.monotonic() + COPY_PATIENCE_S
-        with self.maintained() as connection:
-            self.fold(connection)  # what comes later may wait in the copy, too
+        self.fold()  # what comes later may wait in the copy, too
         while True:
             with self.maintained() as connection:
                 if self._compact(connection):
@@ -484,20 +509,32 @@ class Store:
         """Whether a fold is worthwhile."""
         return self._waiting_share() >= 1
 
-    def fold(self, connection: duckdb.DuckDBPyConnection, *, all: bool = True) -> None:
-        """Store what waits, on the connection of `maintained`; what arrives meanwhile goes to the other journal.
+    def fold(self, *, all: bool = True) -> None:
+        """Store what waits; what arrives meanwhile goes to the other journal.
 
         Args:
             all: or whole row groups only.
-        """
-        # Nothing, but after a fold that failed.
-        self._readers.fed(connection, lambda: self._fold(connection, self._other_side(), all=True))
-        with self._writing:
-            self._side = self._other_side()
-            self._check_usable()  # a fold empties the journal, so memory must have all of it
-        self._readers.fed(connection, lambda: self._fold(connection, self._other_side(), all))
 
-    def _fold(self, connection: duckdb.DuckDBPyConnection, side: str, all: bool) -> None:
+        Raises:
+            StoreError: as `tend`.
+        """
+        with self._maintaining():
+            self._fold(all)
+
+    def _fold(self, all: bool) -> None:
+        """The same, for who tends."""
+        self._again(lambda: self._fold_sides(all))
+
+    def _fold_sides(self, all: bool) -> None:
+        with self._connected() as connection:
+            # Nothing, but after a fold that failed.
+            self._readers.fed(connection, lambda: self._fold_side(connection, self._other_side(), all=True))
+            with self._writing:
+                self._side = self._other_side()
+                self._check_usable()  # a fold empties the journal, so memory must have all of it
+            self._readers.fed(connection, lambda: self._fold_side(connection, self._other_side(), all))
+
+    def _fold_side(self, connection: duckdb.DuckDBPyConnection, side: str, all: bool) -> None:
         """Store what waits of a journal that receives nothing, merge what it says, and empty it."""
         spans, ledger, requests = (self._tail.waiting(source, (side,)) for source in relations.SOURCES)
         if not spans.num_rows and not ledger.num_rows:
@@ -547,10 +584,14 @@ class Store:
         Args:
             task: whose failure is told as trouble until it succeeds.
         """
+        with self._maintaining(task), self._connected() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _maintaining(self, task: str = "upkeep") -> Iterator[None]:
         with self._tended():
             try:
-                with self._connected() as connection:
-                    yield connection
+                yield
             except _Failed as error:
                 self._failures[task] = error.message
                 raise
@@ -585,7 +626,7 @@ class Store:
             finally:
                 connection.close()
         except (duckdb.Error, MemoryError) as error:
-            if isinstance(error, duckdb.FatalException):
+            if unusable(error):
                 self._broken = error
             raise _Failed(_refusal(error, self.path).message) from error
 
@@ -604,8 +645,9 @@ class Store:
             yield connection
             with self._mirrored(), self._tail.replacing(folded, rest):
                 connection.execute("commit")
-        except BaseException:
-            roll_back(connection)
+        except BaseException as error:
+            if stuck := roll_back(connection):
+                raise duckdb.FatalException(f"cannot roll back, because of: {stuck}") from error
             raise
 
     def waiting(self) -> pa.Table:
@@ -672,8 +714,8 @@ class Store:
         self._ended.set()
         try:
             if not (self._readers.closed or self._broken or self.read_only):
-                with contextlib.suppress(StoreError), self.maintained() as connection:  # or the journal has it
-                    self.fold(connection)
+                with contextlib.suppress(StoreError):  # or the journal has it
+                    self.fold()
         finally:
             with self._tending, self._writing:
                 if not self._readers.closed or self._broken:
@@ -722,12 +764,13 @@ class Store:
         self._thaw("the store is closing")
         self._ended.set()
         self._writer.close()
+        if not (self._broken or self.read_only):  # or memory may have rows that no transaction wrote
+            with contextlib.suppress(duckdb.Error):  # or the log has it
+                self._keep_blocks(self._root)
+                self._root.execute("checkpoint")
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._file and not self.read_only:
-            with contextlib.suppress(duckdb.Error):  # or there will be no checkpoint
-                self._keep_blocks(self._root)
         self._root.close()
         if self._file:
             self._file.close()

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import duckdb
 
 from telemetry.errors import StoreError
-from telemetry.store.reading import IN_THE_WAY, Reader, end_longest
+from telemetry.store.reading import IN_THE_WAY, Reader, end_longest, short_of_memory
 from telemetry.store.statements import roll_back
 from telemetry.store.tail import Tail
 from telemetry.store.turnstile import Turnstile
@@ -121,7 +121,8 @@ class Readers:
                 tail.begin(reader)
                 yield
             finally:
-                roll_back(reader.connection)
+                if roll_back(reader.connection):
+                    reader.spoil()
                 tail.end(reader)
                 if reader.ran_short:
                     self._note_shortage()
@@ -157,10 +158,12 @@ class Readers:
         alone = not self.turnstile.occupied
         try:
             return act()
-        except duckdb.OutOfMemoryException:
-            if alone and not self.turnstile.occupied:
+        except duckdb.Error as error:
+            if not short_of_memory(error) or (alone and not self.turnstile.occupied):
                 raise
-        self._note_shortage()
+            self._note_shortage()
+            if not isinstance(error, duckdb.OutOfMemoryException):
+                raise  # what it began may be done, or the file must be opened again
         left = MOST_TRIES
         with self.turnstile.held():  # or the next one takes what the last one left
             while True:

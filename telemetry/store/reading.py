@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from telemetry.errors import StoreError
-from telemetry.store.statements import execute
+from telemetry.store.statements import execute, roll_back
 
 _AGAIN_S: Final = 0.02
 """DuckDB forgets an interruption that comes between a query's planning and its running, so it is repeated."""
@@ -24,8 +24,11 @@ HUNGRY: Final = (
 )
 _NO_ROWS: Final = "only a statement that answers with rows can be asked"
 
-_SHORT: Final = re.compile(r"Out of Memory|(failed to|could not) (allocate|pin|offload)")
-"""A commit that finds too little memory fails with a TransactionException."""
+_SHORT: Final = re.compile(
+    r"Out of Memory|(failed to|could not) (allocate|pin|offload)|transaction is aborted|write-write conflict"
+)
+"""A commit that finds too little memory fails with a TransactionException; a rollback that does leaves a transaction
+that is aborted, or conflicts with the next one."""
 
 # DuckDB proposes a relation, which saves a copy of the rows and binds the statement twice. A report has few rows, and
 # binding it takes a quarter of its time in a small store; `Reader.batches`, for many rows, makes a relation.
@@ -57,7 +60,7 @@ class Reader:
         self._snapshot = snapshot
         self._cancelled = False
         self._spoiled = False
-        """Whether it failed to begin, and may have half of what it needs."""
+        """Whether it failed to begin, and may have half of what it needs; or to end, and may have a transaction."""
         self._stopped: str | None = None
         """Why it was, until `end`."""
         self._busy = threading.Lock()
@@ -115,6 +118,10 @@ class Reader:
     def reusable(self) -> bool:
         """Whether further queries may be asked."""
         return not (self._cancelled or self._spoiled)
+
+    def spoil(self) -> None:
+        """Say that its transaction could not be ended."""
+        self._spoiled = True
 
     def cancel(self) -> None:
         """End the query that runs, wait until it has ended, and refuse the next ones."""
@@ -221,6 +228,8 @@ class Reader:
 
     def _begin(self) -> None:
         if self._state is None:
+            if self._spoiled:
+                roll_back(self.connection)
             self._spoiled = True
             with contextlib.ExitStack() as beginning:
                 beginning.enter_context(self._snapshot(self))
@@ -262,8 +271,16 @@ def in_doubt(error: BaseException) -> bool:
     return True
 
 
+def unusable(error: BaseException) -> bool:
+    """Whether the file must be opened again after it.
+
+    Where memory ends while a table or a view is made or dropped, a rollback forgets to undo that, and it conflicts with
+    all that comes later; nothing else does, as one at a time changes them.
+    """
+    left_over = isinstance(error, duckdb.TransactionException) and "conflict" in str(error)
+    return left_over or isinstance(error, duckdb.FatalException)
+
+
 def short_of_memory(error: BaseException) -> bool:
-    """Whether it failed for want of memory, and all is as it was."""
-    if isinstance(error, duckdb.FatalException):
-        return False
+    """Whether it failed for want of memory."""
     return isinstance(error, MemoryError) or (isinstance(error, duckdb.Error) and bool(_SHORT.search(str(error))))

@@ -49,11 +49,17 @@ def registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table | None)
                 connection.unregister(name)
 
 
-def roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    """End the transaction, if there is one."""
+def roll_back(connection: duckdb.DuckDBPyConnection) -> duckdb.Error | None:
+    """End the transaction, if there is one.
+
+    Returns:
+        What prevents it, too little memory, say: then the transaction is in the way of others until the file is opened
+        again. Some failures end the transaction by themselves; then nothing does.
+    """
     try:
         connection.execute("rollback")
     except duckdb.InterruptException:  # meant for the query that ended just before
-        roll_back(connection)
-    except duckdb.Error:
-        pass  # some failures end the transaction, or the connection, by themselves
+        return roll_back(connection)
+    except duckdb.Error as error:
+        return None if "no transaction is active" in str(error) else error
+    return None

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from telemetry.store import relations
 from telemetry.store.journal import Source, Waiting
-from telemetry.store.reading import Reader, in_doubt
-from telemetry.store.statements import execute
+from telemetry.store.reading import Reader, in_doubt, unusable
+from telemetry.store.statements import execute, roll_back
 
 
 class Tail:
@@ -163,12 +163,9 @@ class Tail:
                 execute(self._connection, "commit")
         except BaseException as error:
             self._anew = True
-            try:
-                self._connection.execute("rollback")
-            except duckdb.Error as rest:
-                nothing_begun = isinstance(rest, duckdb.TransactionException)
-                if not nothing_begun or (isinstance(error, duckdb.Error) and in_doubt(error)):
-                    self.broken = error  # there may be a transaction that nothing ends
+            stuck = roll_back(self._connection)
+            if stuck or unusable(error) or (isinstance(error, duckdb.Error) and in_doubt(error)):
+                self.broken = error
             raise
         finally:
             for name in relations.SOURCES:

@@ -87,8 +87,7 @@ def staged(store: Store, batches: list[pa.Table]) -> dict[str, float]:
         waiting += store.commit([batch]).stored
         spend("commit")
         if waiting >= FOLD_ROWS or batch is batches[-1]:
-            with store.maintained() as connection:
-                store.fold(connection, all=batch is batches[-1])
+            store.fold(all=batch is batches[-1])
             waiting %= FOLD_ROWS
             spend("fold")
     log_bytes = store.wal_bytes

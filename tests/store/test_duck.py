@@ -196,16 +196,16 @@ class TestCommit:
         folds: list[int] = []
 
         class Counted(Store):
-            def fold(self, connection: duckdb.DuckDBPyConnection, *, all: bool = True) -> None:
+            def _fold(self, all: bool) -> None:
                 folds.append(threading.get_ident())
-                super().fold(connection, all=all)
+                super()._fold(all)
 
         with Counted.open(path) as store, ThreadPoolExecutor(1) as threads:
             store.commit([table(attempt(1))])
-            with store.maintained() as connection:
+            with store._maintaining():
                 committing = threads.submit(store.commit, [table(attempt(2))])
                 assert not wait([committing], 0.1).done
-                store.fold(connection)
+                store._fold(all=True)
             assert committing.result().stored > 0
             assert folds == [threading.get_ident()]
 

@@ -254,8 +254,7 @@ def test_spans_are_stored_beside_heavy_reports(tmp_path: Path, heavy: str) -> No
         try:
             for number in range(1, 41, 20):
                 store.commit([table(*(attempt(n) for n in range(number, number + 20)))])
-                with store.maintained() as connection:
-                    store.fold(connection)
+                store.fold()
                 assert store.trouble is None
                 assert sum(file.stat().st_size for file in tmp_path.glob("*.tmp/*")) <= opening.SPILLED * MEMORY_BYTES
             assert store.commit([table(attempt(41))]).stored > 0

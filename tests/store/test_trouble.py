@@ -23,11 +23,11 @@ from google.protobuf import json_format
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from telemetry.errors import Overloaded, StoreError
-from telemetry.store import duck, journal
+from telemetry.store import duck, journal, readers
 from telemetry.store import writer as writer_module
 from telemetry.store.backup import backup
 from telemetry.store.checks import verify
-from telemetry.store.duck import Store
+from telemetry.store.duck import Committed, Store
 from telemetry.store.journal import Waiting
 from telemetry.store.ledger import Ledger
 from telemetry.store.recent import Recent
@@ -495,6 +495,89 @@ def test_fold_ends_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, err
             with pytest.raises(RuntimeError if error is INTERRUPTED else StoreError):
                 store.tend(now=True)
         check_that_nothing_is_lost(store)
+
+
+@contextlib.contextmanager
+def asked(store: Store) -> Iterator[None]:
+    """A query that runs in the block, until it is ended."""
+    with ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(store.query, "select count(*) from range(100000000) a, range(100000000) b")
+        while not any(reader.hungry for reader in [*store._readers._reading]):
+            time.sleep(0.01)
+        yield
+        store._readers.stop()
+        with contextlib.suppress(StoreError):
+            asking.result()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_commit_ends_in_doubt_beside_a_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+    """Where a query left too little memory for the end of a commit, the file is opened again and the spans are stored,
+    once: their sender hears nothing of it."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        store.commit([moved(SOME, 0)])
+        with asked(store), monkeypatch.context() as failing:
+            fault = inject(failing, duck, "execute", Fault(duck.execute, UNCERTAIN, after=after))
+            committed = store.commit([moved(SOME, 1)])
+        check_that_nothing_is_lost(store)
+
+    assert fault.hit
+    assert committed == Committed(*((0, SOME.num_rows) if after else (SOME.num_rows, 0)))
+
+
+LEFT_OVER = duckdb.TransactionException('Catalog write-write conflict on alter with "journal_b"')
+"""Of a table that was dropped where memory ended, as every later fold would meet it."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [(Waiting, "clear", UNCERTAIN), (duck, "execute", LEFT_OVER)],
+    ids=["in doubt", "left over"],
+)
+def test_fold_fails_beside_a_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception
+) -> None:
+    """Where a query left too little memory for a fold, the file is opened again, and it is done at once."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for number in range(2):
+            store.commit([moved(SOME, number)])
+        opened = store._openings
+        with asked(store), monkeypatch.context() as failing:
+            fault = inject(failing, owner, name, Fault(getattr(owner, name), error))
+            store.fold()
+        assert (store.trouble, store._tail.rows, store._openings) == (None, 0, opened + 1)
+        check_that_nothing_is_lost(store)
+
+    assert fault.hit
+
+
+def test_fold_cannot_be_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that nothing ends, for want of memory, is in the way of no later fold."""
+    short = duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate data")
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for number in range(2):
+            store.commit([moved(SOME, number)])
+        with asked(store), monkeypatch.context() as failing:
+            fault = inject(failing, duck, "execute", Fault(duck.execute, short, passing=2))
+            failing.setattr(duck, "roll_back", lambda _: None if store._openings > 1 else short)
+            store.fold()
+        assert (store.trouble, store._tail.rows, store._openings) == (None, 0, 2)
+        check_that_nothing_is_lost(store)
+
+    assert fault.hit
+
+
+def test_query_cannot_be_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction of a query that could not be ended, for want of memory, is in the way of no later query."""
+    with Store.open(tmp_path / "s.duckdb") as store:
+        for again in (False, True):
+            with monkeypatch.context() as failing, store.reader() as reader:
+                failing.setattr(readers, "roll_back", lambda _: MemoryError())
+                with pytest.raises(StoreError, match="nowhere"):
+                    reader.query("from nowhere")
+                if again:
+                    assert reader.query("select 1 as one").to_pylist() == [{"one": 1}]
+            assert store.query("select 1 as one").to_pylist() == [{"one": 1}]
 
 
 def check_that_nothing_is_lost(store: Store) -> None:
