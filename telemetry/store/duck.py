@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +24,7 @@ from telemetry.store.duplicates import Duplicates
 from telemetry.store.frozen import Frozen
 from telemetry.store.journal import joined, packed
 from telemetry.store.ledger import Ledger
-from telemetry.store.readers import Readers
+from telemetry.store.readers import Answer, Readers
 from telemetry.store.reading import Reader, in_doubt, short_of_memory, unusable
 from telemetry.store.recent import GENERATION, REQUESTS, hashed
 from telemetry.store.statements import execute, registered, roll_back
@@ -71,8 +71,6 @@ MOST_REQUESTS: Final = 4 * REQUESTS
 _open_paths: set[Path] = set()
 """DuckDB lets one process open a file twice; two stores on it would each know only their own spans."""
 _log = logging.getLogger(__name__)
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)

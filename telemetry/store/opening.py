@@ -55,7 +55,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_bytes: int, merges: int
     try:
         connection = duckdb.connect(str(path), read_only=read_only, config=config)
         connection.execute("attach ':memory:' as tail (read_only false)")
-        connection.execute("pragma disable_checkpoint_on_shutdown")  # see Store.close
+        connection.execute("pragma disable_checkpoint_on_shutdown")  # Store._disconnect does it, where it may
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         return connection
