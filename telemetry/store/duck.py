@@ -619,7 +619,8 @@ class Store:
                 self._revive()
             connection = self._root.cursor()
             try:
-                connection.execute("select 1").fetchall()  # fails where a query met what leaves the connection unusable
+                # Fails where a query met what leaves the connection unusable.
+                self._readers.fed(connection, lambda: connection.execute("select 1").fetchall())
                 yield connection
             finally:
                 connection.close()

@@ -127,7 +127,8 @@ class Reader:
         """End the query that runs, wait until it has ended, and refuse the next ones."""
         self._cancelled = True
         while not self._busy.acquire(timeout=_AGAIN_S):
-            self.connection.interrupt()
+            with contextlib.suppress(duckdb.Error):  # it is closed
+                self.connection.interrupt()
         self._busy.release()
 
     def stop(self, why: str) -> None:

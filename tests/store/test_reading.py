@@ -31,6 +31,17 @@ def test_cancel(tmp_path: Path) -> None:
         assert store.query("select 1 as one").to_pylist() == [{"one": 1}]
 
 
+def test_cancel_while_it_closes(tmp_path: Path) -> None:
+    """A query that has ended, and whose connection is closed meanwhile, needs no interruption."""
+    with Store.open(tmp_path / "s.duckdb") as store, store.reader() as reader:
+        reader._busy.acquire()
+        reader.connection.close()
+        timer = threading.Timer(0.1, reader._busy.release)
+        timer.start()
+        reader.cancel()
+        timer.join()
+
+
 def test_close_cancels(tmp_path: Path) -> None:
     """Closing the store ends the queries that run."""
     store = Store.open(tmp_path / "s.duckdb")
